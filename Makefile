@@ -1,0 +1,35 @@
+PYTHON ?= python3
+# The versions that the tests pass with; `make install CONSTRAINTS=` takes the newest instead.
+CONSTRAINTS ?= -c .ci/constraints.txt
+BIN := .venv/bin
+BENCHMARKS := frozen_search train_speed search_quality overhead review
+
+.PHONY: install run test lint bench soak clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+run: install
+	$(BIN)/resnet-tune run digits
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	for name in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+
+soak: install
+	$(BIN)/python -m pytest -m soak
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

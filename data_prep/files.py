@@ -1,0 +1,77 @@
+"""Files written whole or not at all, and names that are safe to make a path of."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MAX_NAME_BYTES = 200  # file systems allow 255; room for a suffix and for a name aside
+# A leading dot, a Windows drive, separators of either kind, control characters, line ends
+NOT_PLAIN = re.compile("^[.]|^[A-Za-z]:|[/\\\\\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is one visible file name on Linux, macOS and Windows, and one line of text."""
+    if not name or NOT_PLAIN.search(name):
+        return False
+    try:
+        return len(name.encode("utf-8")) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:  # lone surrogates: bytes that are no text
+        return False
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file unless it already holds exactly this text."""
+    data = text.encode("utf-8")
+    if path.is_file() and path.read_bytes() == data:
+        return
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_bytes(data)
+    os.replace(aside, path)
+
+
+def to_json(value: Any) -> str:
+    """Readable JSON text, a line end last."""
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes `folder`'s place when the block ends without an error."""
+    aside, old = beside(folder)
+    remove_leftovers(folder)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+    except BaseException:
+        remove_folder(aside)
+        raise
+    if folder.exists():
+        os.replace(folder, old)  # a folder cannot be replaced by another in one step
+    os.replace(aside, folder)
+    remove_folder(old)
+
+
+def beside(folder: Path) -> tuple[Path, Path]:
+    """Where `whole_folder` fills the new folder, and where it puts the old one."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed `whole_folder` left beside the folder."""
+    for path in beside(folder):
+        remove_folder(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and all in it; a link is removed, not followed; nothing there is fine."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)

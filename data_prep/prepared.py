@@ -1,0 +1,72 @@
+"""The prepared data of one task, as the later stages find it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data_prep.audit import summarise
+from data_prep.pack import read_packed
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """One task's folder, complete and consistent."""
+
+    root: Path
+    classes: tuple[str, ...]
+    """Sorted; the position is the label number."""
+    split: pd.DataFrame
+    """Columns id, label, split (`train` or `valid`), text, sorted by id; labelled images only."""
+    fingerprint: str
+    """Identity of images, labels, split and packed size."""
+    summary: str
+    """What the audit found, a few lines."""
+
+    @property
+    def sample_submission(self) -> Path | None:
+        """Kaggle's sample submission, where the download had one."""
+        return existing(self.root / "sample_submission.csv")
+
+    @property
+    def test_labels(self) -> Path | None:
+        """The answer key of the test images, where the download had one."""
+        return existing(self.root / "test_labels.csv")
+
+
+def existing(path: Path) -> Path | None:
+    """The path, if there is a file."""
+    return path if path.is_file() else None
+
+
+def load_prepared(root: Path) -> PreparedData:
+    """Open the folder that `prepare` made.
+
+    Raises FileNotFoundError where there is none, and ValueError where it is incomplete.
+    """
+    if not (root / "audit.json").is_file():
+        raise FileNotFoundError(
+            f"no prepared data in {root}: run `resnet-tune prepare {root.name}`"
+        )
+    try:
+        record: dict[str, Any] = json.loads((root / "audit.json").read_text(encoding="utf-8"))
+        classes = tuple((root / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
+        split = pd.read_csv(root / "split.csv", dtype=str, keep_default_na=False, encoding="utf-8")
+        identity = str(record["fingerprint"])
+        summary = summarise(record)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(incomplete(root, f"{type(error).__name__}: {error}")) from None
+    if read_packed(root / "packed", identity) is None:
+        raise ValueError(incomplete(root, "packed/ is missing, damaged or of other data"))
+    return PreparedData(root, classes, split, identity, summary)
+
+
+def incomplete(root: Path, reason: str) -> str:
+    """What to do about a folder that is not as `prepare` leaves it."""
+    return (
+        f"prepared data in {root} is incomplete ({reason}): run `resnet-tune prepare {root.name}`"
+    )

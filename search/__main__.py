@@ -1,0 +1,5 @@
+"""`python -m search` is `resnet-tune`."""
+
+from search.cli import main
+
+main()

@@ -1,0 +1,207 @@
+"""The Ray cluster that a search runs on: a private local one, or one that is already there."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from search.errors import UsageError
+from search.study import Study
+
+DRIVER_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # trials without a GPU must not see any
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # search.run stops cleanly by itself
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_THRESHOLD_S": "30",
+}
+# A reused worker whose last trial takes over 2 s to unwind is otherwise lost in silence.
+WORKER_ENV = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
+PACKAGES = ("data_prep", "trainables", "search")
+CONNECT_TIMEOUT = 10.0  # seconds
+ROUNDING = 1e-9  # of fractions such as 10 x 0.1 GPUs
+
+
+@dataclass(frozen=True)
+class Node:
+    """One living node."""
+
+    node_id: str
+    ip: str
+    resources: dict[str, float]
+
+    def trials(self, wanted: dict[str, float]) -> int:
+        """Trials of these resources that fit on it at once; none gets parts of two GPUs."""
+        counts = [
+            self.resources.get(kind, 0.0) / amount for kind, amount in wanted.items() if amount > 0
+        ]
+        if 0 < wanted.get("GPU", 0) < 1:
+            gpus = int(self.resources.get("GPU", 0.0))
+            counts.append(gpus * math.floor(1 / wanted["GPU"] + ROUNDING))
+        return math.floor(min(counts) + ROUNDING)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a search is connected to."""
+
+    local: bool
+    """A private cluster of this process, ended with it."""
+    nodes: tuple[Node, ...]
+    dashboard: str = ""
+    """Address of Ray's dashboard, HOST:PORT; empty where there is none."""
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The sum over the nodes."""
+        kinds = {kind for node in self.nodes for kind in node.resources}
+        return {kind: sum(node.resources.get(kind, 0.0) for node in self.nodes) for kind in kinds}
+
+    def trials(self, wanted: dict[str, float]) -> int:
+        """Trials of these resources that run at once."""
+        return sum(node.trials(wanted) for node in self.nodes)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Cluster]:
+    """A connection to the cluster at `address` (None: RAY_ADDRESS, else a private local one).
+
+    Raises ConnectionError with one line when the cluster cannot be reached, UsageError for ray://.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address.startswith("ray://"):
+        host = address.removeprefix("ray://").partition(":")[0]
+        raise UsageError(
+            f"{address}: over Ray Client a search would end with this connection (Ray advises"
+            " against it for Tune); use `resnet-tune submit` with"
+            f" --job-address http://{host}:8265, or on a node of the cluster --address {host}:6379"
+        )
+    check_listening(address)
+    local = address == "local"
+    settings = DRIVER_ENV | ({"RAY_AUTH_MODE": "disabled"} if local else {})
+    with environment_with(settings), attached(address, local) as cluster:
+        yield cluster
+
+
+@contextmanager
+def environment_with(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables for the block, where they are not set; afterwards the environment is as before."""
+    added = settings.keys() - os.environ.keys()
+    os.environ.update({key: settings[key] for key in added})
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
+
+
+@contextmanager
+def attached(address: str, local: bool) -> Iterator[Cluster]:
+    """The connection itself, to an address that has been looked at."""
+    extra = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE} if local else {}
+    try:
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env(local),
+            **extra,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConnectionError(
+            f"Ray cluster {address!r} cannot be reached ({reason}); check --address"
+        ) from error
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    try:
+        yield Cluster(local, living_nodes(), context.dashboard_url or "")
+    finally:
+        ray.shutdown()
+
+
+def check_listening(address: str) -> None:
+    """Raise ConnectionError within seconds where nobody listens; Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, local
+    try:
+        knock(host.strip("[]"), int(port))
+    except OSError as error:
+        raise ConnectionError(
+            f"Ray cluster {address!r} cannot be reached ({error.strerror or error});"
+            " check --address, or leave it out"
+        ) from None
+
+
+def knock(host: str, port: int) -> None:
+    """Raise OSError unless somebody listens there."""
+    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
+
+
+def runtime_env(local: bool) -> dict[str, Any]:
+    """What every worker gets: settings and, on nodes that may not have it, this project's own code.
+
+    A submitted job has the code in its working directory already.
+    """
+    env: dict[str, Any] = {"env_vars": WORKER_ENV}
+    if not local and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        above = Path(__file__).resolve().parents[1]
+        env |= {"py_modules": [str(above / name) for name in PACKAGES], "excludes": ["__pycache__"]}
+    return env
+
+
+def living_nodes() -> tuple[Node, ...]:
+    """The nodes that are alive now, the driver's first."""
+    here = ray.get_runtime_context().get_node_id()
+    nodes = [
+        Node(node["NodeID"], node["NodeManagerAddress"], dict(node["Resources"]))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return tuple(sorted(nodes, key=lambda node: (node.node_id != here, node.ip, node.node_id)))
+
+
+def trial_resources(study: Study, cluster: Cluster) -> dict[str, float]:
+    """CPUs and GPUs of one trial. Raises ValueError when no node could ever run one."""
+    there = cluster.resources
+    gpus = study.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if there.get("GPU", 0) >= 1 else 0.0
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(
+            f"a trial asks for {gpus:g} GPUs: use a whole number, or a fraction below 1"
+        )
+    wanted = {"CPU": study.cpus_per_trial, "GPU": gpus}
+    for kind, amount in wanted.items():
+        largest = max((node.resources.get(kind, 0.0) for node in cluster.nodes), default=0.0)
+        if amount > largest:
+            place = (
+                "the Ray cluster has" if len(cluster.nodes) == 1 else "no Ray node has more than"
+            )
+            raise ValueError(
+                f"a trial asks for {amount:g} {kind}s but {place} {largest:g};"
+                f" lower --{kind.lower()}s-per-trial"
+            )
+    if cluster.trials(wanted) == 0:
+        raise ValueError(
+            f"no Ray node has both {wanted['CPU']:g} CPUs and {wanted['GPU']:g} GPUs for a trial;"
+            " lower --cpus-per-trial or --gpus-per-trial"
+        )
+    return wanted

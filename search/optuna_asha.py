@@ -1,0 +1,267 @@
+"""The searcher: Ray Tune asks it for configurations, a sampler proposes them.
+
+It keeps its own account of every trial, so that what ASHA did is told truthfully: stopped trials
+at their epochs, diverged and failed ones as worst. Nothing of it needs to be saved: a resumed
+search is a new searcher, fed with the records of the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from ray.tune.search import Searcher
+
+from search.encoding import Encoding
+from search.multifidelity import GaussianProposals
+from search.observed import BAD, UNFINISHED, Mode, Observed, Record, is_diverged, observe
+from search.rungs import Rungs, rung_levels
+from search.sampling import Proposal, RungProposals
+from search.space import Config, Key, Space, active, check_space, grid, key, project
+
+SAMPLER = "gp"  # the defaults: what wins tests/benchmarks/search_quality.py
+SCHEDULER = "promoting"
+GRACE_PERIOD = 3
+REDUCTION_FACTOR = 3
+SCHEDULERS = ("promoting", "asha", "none")
+RANDOM_TRIES = 200  # random configurations before a space too large to list counts as exhausted
+
+
+class OptunaAsha(Searcher):  # type: ignore[misc]
+    """Hands out exactly `num_samples` distinct trials, those of earlier sessions included.
+
+    Each suggestion is the configuration plus `_trial_id` (t0000 is the baseline), `_origin`
+    (baseline, user, warm_start or sampler) and `_resume_from` (a checkpoint or None).
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        metric: str,
+        mode: Mode,
+        num_samples: int,
+        num_epochs: int,
+        scheduler: str = SCHEDULER,
+        grace_period: int = GRACE_PERIOD,
+        reduction_factor: float = REDUCTION_FACTOR,
+        baseline: Mapping[str, Any] | None = None,
+        enqueue: Sequence[tuple[Mapping[str, Any], str]] = (),
+        seed: int = 0,
+        sampler: str | BaseSampler = SAMPLER,
+        past: Sequence[Record] = (),
+        warm: Sequence[Record] = (),
+        max_concurrent: int | None = None,
+    ) -> None:
+        """`past` are this search's own trials, `warm` those of others: for the sampler only.
+
+        `enqueue` holds complete configurations with their origin, tried after the baseline.
+        """
+        super().__init__(metric=metric, mode=mode)
+        check_space(space)
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {scheduler!r}: use {', '.join(SCHEDULERS)}")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
+        self.num_samples = num_samples
+        self.num_epochs = num_epochs
+        self.max_concurrent = max_concurrent
+        self.scheduler = scheduler
+        self.trials = {record.trial_id: observe(record, metric) for record in past}
+        levels = rung_levels(num_epochs, grace_period, reduction_factor)
+        self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
+        self.rungs.replay(self.trials.values())
+        self.warm = [observe(record, metric) for record in warm]
+        self.running: set[str] = set()
+        self.exhausted = False
+        self._alone: set[str] = set()
+        self._next_number = 1 + max((record.number for record in past), default=-1)
+        self._project_ids: dict[str, str] = {}
+        self._seen = {self._key(trial.config) for trial in self.trials.values()}
+        self._rng = np.random.default_rng([seed, len(self.trials)])
+        sampler_seed = int(self._rng.integers(2**31))
+        self._encoding = Encoding(space)
+        self._proposals: GaussianProposals | RungProposals
+        if sampler == "gp":
+            self._proposals = GaussianProposals(space, mode, (*levels, num_epochs), sampler_seed)
+        else:
+            self._proposals = RungProposals(
+                space, sampler, mode, (*levels, num_epochs), sampler_seed
+            )
+        self._unfinished = deque(
+            trial_id
+            for trial_id, trial in self.trials.items()
+            if trial.status in UNFINISHED and trial_id not in self.rungs.paused
+        )
+        self._queue = self._first_ones(baseline, enqueue)
+
+    def _first_ones(
+        self,
+        baseline: Mapping[str, Any] | None,
+        enqueue: Sequence[tuple[Mapping[str, Any], str]],
+    ) -> deque[tuple[Config, str]]:
+        """The configurations that are given, without those that have been tried."""
+        wanted = [(baseline, "baseline")] if baseline is not None else []
+        queue: dict[Any, tuple[Config, str]] = {}
+        for config, origin in [*wanted, *enqueue]:
+            projected = project(self.space, config)
+            if self._key(projected) not in self._seen:
+                queue.setdefault(self._key(projected), (projected, origin))
+        return deque(queue.values())
+
+    def _key(self, config: Mapping[str, Any]) -> Key:
+        """What makes a configuration distinct: the searched knobs that exist in it."""
+        return key({name: config[name] for name in active(self.space, config)})
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial for Ray's trial id, None (not now), or FINISHED."""
+        if self.max_concurrent and len(self.running) >= self.max_concurrent:
+            return None
+        trial = self._again() or self._returning() or self._new()
+        if trial is None:
+            return None if self.running or self.rungs.paused else Searcher.FINISHED
+        trial.status = "running"
+        self.running.add(trial.trial_id)
+        self._project_ids[trial_id] = trial.trial_id
+        return {
+            **trial.config,
+            "_trial_id": trial.trial_id,
+            "_origin": trial.origin,
+            "_resume_from": trial.checkpoint,
+            "_alone": trial.trial_id in self._alone,
+        }
+
+    def _again(self) -> Observed | None:
+        """A trial that an earlier session left unfinished."""
+        return self.trials[self._unfinished.popleft()] if self._unfinished else None
+
+    def _returning(self) -> Observed | None:
+        """A trial that an earlier session paused, and that is promoted now."""
+        strangers = self.rungs.paused - set(self._project_ids.values())
+        if not strangers:
+            return None
+        chosen = self.next_promotion()
+        if chosen is None and self.is_idle():
+            for trial_id in strangers:
+                self.end(trial_id, "stopped")
+        if chosen not in strangers:
+            return None
+        self.rungs.promote(chosen)
+        return self.trials[chosen]
+
+    def next_promotion(self) -> str | None:
+        """The paused trial to run next: a promotable one; when all is done, the leader."""
+        return self.rungs.promotable() or (self.rungs.leader() if self.is_idle() else None)
+
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing new will come."""
+        return not self.running and not self._has_more()
+
+    def _has_more(self) -> bool:
+        return bool(self._unfinished) or (
+            not self.exhausted and len(self.trials) < self.num_samples
+        )
+
+    def stop_proposing(self) -> None:
+        """No new trials from now on; what runs or is promotable is finished."""
+        self.exhausted = True
+
+    def _new(self) -> Observed | None:
+        """A trial that has not been tried before, while the budget lasts."""
+        if self.exhausted or len(self.trials) >= self.num_samples:
+            return None
+        attrs: dict[str, Any] = {}
+        if self._queue:
+            config, origin = self._queue.popleft()
+        else:
+            origin = "sampler"
+            proposal = self._untried()
+            if proposal is None:
+                self.exhausted = True
+                return None
+            config, attrs = proposal
+        trial = Observed(f"t{self._next_number:04d}", config, origin, sampler_attrs=attrs)
+        self._next_number += 1
+        self._seen.add(self._key(config))
+        self.trials[trial.trial_id] = trial
+        return trial
+
+    def _untried(self) -> Proposal | None:
+        """A proposal that has not been made before; None when the space holds no more."""
+
+        def is_new(config: Config) -> bool:
+            return self._key(config) not in self._seen
+
+        proposal = self._proposals.propose([*self.warm, *self.trials.values()], is_new)
+        if proposal is not None:
+            return proposal
+        points = grid(self.space)
+        if points is not None:
+            left = [point for point in points if is_new(point)]
+            return (left[self._rng.integers(len(left))], {}) if left else None
+        draws = self._encoding.draw(RANDOM_TRIES, self._rng)
+        configs = (self._encoding.config(point) for point in draws)
+        return next(((config, {}) for config in configs if is_new(config)), None)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Ray: an epoch that did not end the trial."""
+        self._note(self.trials[self._project_ids[trial_id]], result)
+
+    def _note(self, trial: Observed, result: Mapping[str, Any]) -> None:
+        """Keep a finite value at its epoch."""
+        if self.metric in result and not is_diverged(result, self.metric):
+            trial.values[int(result["epoch"])] = float(result[self.metric])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Ray: the end of a trial, for whatever reason."""
+        project_id = self._project_ids.pop(trial_id)
+        bad = result is not None and is_diverged(result, self.metric)
+        self._note(self.trials[project_id], result or {})
+        if result is not None and result.get("retry_alone"):
+            return self.run_again_alone(project_id)
+        complete = self.trials[project_id].epoch >= self.num_epochs
+        status = "completed" if complete else "stopped"
+        failed = error or (result is not None and "error" in result)
+        self.end(project_id, "failed" if failed else "diverged" if bad else status)
+
+    def run_again_alone(self, project_id: str) -> None:
+        """Out of memory in its part of a GPU: hand the trial out once more, for a whole one."""
+        trial = self.trials[project_id]
+        trial.status, trial.checkpoint = "lost", None
+        self.running.discard(project_id)
+        self._alone.add(project_id)
+        self._unfinished.append(project_id)
+
+    def end(self, project_id: str, status: str) -> None:
+        """Note the end of a trial."""
+        self.trials[project_id].status = status
+        self.running.discard(project_id)
+        self.rungs.drop(project_id, bad=status in BAD)
+
+    def pause(self, project_id: str) -> None:
+        """The scheduler pauses a trial at a rung."""
+        self.trials[project_id].status = "paused"
+        self.running.discard(project_id)
+        self.rungs.pause(project_id)
+
+    def promote(self, project_id: str) -> None:
+        """The scheduler lets a paused trial go on."""
+        self.trials[project_id].status = "running"
+        self.running.add(project_id)
+        self.rungs.promote(project_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles the searcher into its own snapshot, which nothing of ours reads."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the truth, and Ray's snapshots are not used."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed search is a new searcher."""

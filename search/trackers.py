@@ -1,0 +1,119 @@
+"""MLflow and Weights & Biases through Ray's own callbacks, made harmless; both are extras.
+
+A failing callback kills a Ray Tune search. A tracker whose server goes away in the middle of the
+night must not, so every hook is guarded: the first error is told, and that tracker is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from search.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def harmless(method: F) -> F:
+    """A hook of a callback with a `notice`: on an error it says so and never acts again."""
+
+    @wraps(method)
+    def guarded(self: Any, *args: Any, **info: Any) -> None:
+        if self.notice is None:
+            return
+        try:
+            method(self, *args, **info)
+        except Exception as error:
+            notice, self.notice = self.notice, None
+            name = getattr(self, "name", type(self).__name__)
+            notice(f"{name} is off ({type(error).__name__}: {error}); the search goes on")
+
+    return guarded  # type: ignore[return-value]
+
+
+class Harmless(Callback):  # type: ignore[misc]
+    """Passes the events on to another callback, whose errors do not reach Ray."""
+
+    def __init__(self, name: str, inner: Callback, notice: Callable[[str], None]) -> None:
+        """`name` is told with `notice` when `inner` fails."""
+        self.name = name
+        self.inner = inner
+        self.notice: Callable[[str], None] | None = notice
+
+    @harmless
+    def setup(self, *args: Any, **info: Any) -> None:
+        """The search begins: this connects to the tracker."""
+        self.inner.setup(*args, **info)
+
+    @harmless
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial begins or goes on."""
+        self.inner.on_trial_start(iteration, trials, trial, **info)
+
+    @harmless
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch's metrics; a result that only tells an error has none."""
+        if "error" not in result:
+            stepped = {**result, "timesteps_total": result["epoch"]}  # what MLflow calls the step
+            self.inner.on_trial_result(iteration, trials, trial, stepped, **info)
+
+    @harmless
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial ended."""
+        self.inner.on_trial_complete(iteration, trials, trial, **info)
+
+    @harmless
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A trial's process died for good."""
+        self.inner.on_trial_error(iteration, trials, trial, **info)
+
+    @harmless
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        """The search is over."""
+        self.inner.on_experiment_end(trials, **info)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles callbacks; a copy tracks nothing."""
+        return {"notice": None}
+
+
+def trackers(
+    experiment: str, mlflow: str | None, wandb: str | None, notice: Callable[[str], None]
+) -> list[Callback]:
+    """Callbacks for an MLflow tracking URI and a W&B project, as far as they are given.
+
+    `experiment` names the search there. Raises UsageError when the package is not installed.
+    """
+    found: list[Callback] = []
+    if mlflow is not None:
+        require("mlflow", "--mlflow")
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        inner = MLflowLoggerCallback(tracking_uri=mlflow, experiment_name=experiment)
+        found.append(Harmless("MLflow", inner, notice))
+    if wandb is not None:
+        require("wandb", "--wandb")
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        inner = WandbLoggerCallback(project=wandb, group=experiment)
+        found.append(Harmless("Weights & Biases", inner, notice))
+    return found
+
+
+def require(package: str, option: str) -> None:
+    """Raise UsageError that tells how to install the extra an option needs."""
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{option} needs {package}: pip install 'resnet-tune[{package}]'")

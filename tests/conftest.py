@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data sets beside the repository (or RESNET_TUNE_SHARED); skip without them."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("RESNET_TUNE_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip(f"the real data sets are not at {folder} (set RESNET_TUNE_SHARED)")
+    return folder

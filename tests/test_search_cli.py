@@ -1,0 +1,124 @@
+"""The command line: help, and one clear line for everything a user may get wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_prep.digits import LAYOUT
+from data_prep.prepare import prepare
+from search.cli import app, guarded
+
+COMMANDS = ["prepare", "search", "trials", "report", "retrain", "predict", "run"]
+
+
+@pytest.fixture(scope="session")
+def digits_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the digits prepared."""
+    data = tmp_path_factory.mktemp("data")
+    prepare(LAYOUT, None, data / "digits")
+    return data
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded([command, "--help"], debug=False) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Example: resnet-tune {command}" in text
+
+
+def test_the_contracts_commands_are_there() -> None:
+    assert {info.callback.__name__ for info in app.registered_commands if info.callback} >= set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["search", "digit"], 2, "did you mean digits?"),
+        (["search", "nothing.py"], 2, "nothing.py does not exist"),
+        (["search", "digits", "--data", "no/where"], 1, "run `resnet-tune prepare digits`"),
+        (["prepare", "cifar10", "--source", "no/where"], 2, "--source no/where is not a folder"),
+        (["prepare", "cifar10"], 2, "needs --source"),
+        (["prepare", "digits", "--valid-fraction", "1.5"], 2, "between 0 and 1"),
+        (["search", "digits", "--set", "learning_rate=1"], 2, "no such knob"),
+        (["search", "digits", "--set", "momentun=0.5"], 2, "did you mean momentum?"),
+        (["search", "digits", "--set", "lr=fast"], 2, "--set lr=fast"),
+        (["search", "digits", "--set", "lr=-1"], 2, "greater than 0"),
+        (["search", "digits", "--set", "lr"], 2, "KEY=VALUE"),
+        (["search", "digits", "--set", "sampler=magic"], 2, "sampler=magic"),
+        (["search", "digits", "--range", "lr=1..2..3"], 2, "--range lr=1..2..3"),
+        (["search", "digits", "--range", "lr=-1..1"], 2, "--range lr=-1..1"),
+        (["search", "digits", "--range", "lrr=0..1"], 2, "did you mean lr?"),
+        (["search", "dog_breed", "--range", "num_views=1..9"], 2, "setting of the whole study"),
+        (["search", "digits", "--num-samples", "0"], 2, "--num-samples"),
+        (["search", "digits", "--num-samples", "many"], 2, "--num-samples"),
+        (["search", "digits", "--time-budget", "soon"], 2, "write it like 90s"),
+        (["search", "digits", "--name", "../x"], 2, "--name"),
+        (["search", "digits", "--resume"], 1, "no search of digits under"),
+        (["search", "digits", "--wrong"], 2, "--wrong"),
+        (["trials", "no/where"], 1, "no search in no/where"),
+        (["trials"], 1, "run `resnet-tune search TASK` first"),
+        (["retrain", "no/where"], 1, "no search in no/where"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_mistake_costs_one_line(
+    arguments: list[str],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert guarded(arguments, debug=False) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_that_cannot_be_written(
+    digits_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    results = str(tmp_path / "file")
+    arguments = ["search", "digits", "--data", str(digits_data), "--results", results]
+    assert guarded(arguments, debug=False) == 1
+    assert "choose another --results" in capsys.readouterr().err
+
+
+def test_an_empty_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "source"
+    (source / "train").mkdir(parents=True)
+    (source / "test").mkdir()
+    (source / "trainLabels.csv").write_text("id,label\n")
+    data = tmp_path / "data"
+    arguments = ["prepare", "cifar10", "--source", str(source), "--data", str(data)]
+    assert guarded(arguments, debug=False) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_more_gpus_than_there_are(
+    digits_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    arguments = ["search", "digits", "--data", str(digits_data), "--results", str(results)]
+    assert guarded([*arguments, "--gpus-per-trial", "8"], debug=False) == 1
+    assert "asks for 8 GPUs" in capsys.readouterr().err
+    assert not results.exists()
+
+
+def test_a_task_file_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    assert guarded(["search", str(tmp_path / "broken.py")], debug=False) == 2
+    assert "ZeroDivisionError: division by zero" in capsys.readouterr().err
+    (tmp_path / "empty.py").write_text("")
+    assert guarded(["search", str(tmp_path / "empty.py")], debug=False) == 2
+    assert "defines no STUDY" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""A study whose trials report a synthetic learning curve, for tests of everything around training.
+
+`quality` is the accuracy a trial tends to; `fault` happens at epoch 2 of a trial whose `quality`
+lies below `fault_below`. The checkpoint holds the epoch, and each start appends a line to `trace`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna.distributions import FloatDistribution
+from pydantic.dataclasses import dataclass
+from ray import tune
+
+from data_prep.digits import LAYOUT
+from search.study import Study
+from trainables.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class ToyConfig(TrainConfig):
+    quality: float = 0.5
+    fault: str = ""
+    fault_below: float = 0.0
+    epoch_seconds: float = 0.0
+    trace: str = ""
+
+
+CONFIG = ToyConfig(num_epochs=9)
+
+
+def trainable(
+    config: dict[str, Any],
+    *,
+    data_dir: str,
+    checkpoint_epochs: Sequence[int] = (),
+    checkpoint_seconds: float = 60.0,
+) -> None:
+    """Report `quality * (1 - exp(-epoch / 3))` as the accuracy."""
+    knobs = ToyConfig(**{key: value for key, value in config.items() if not key.startswith("_")})
+    first = 1 + resume_epoch(config)
+    if knobs.trace:
+        with Path(knobs.trace).open("a") as trace:
+            gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
+            trace.write(f"{config['_trial_id']} {first} {os.getpid()} gpus={gpus}\n")
+    for epoch in range(first, knobs.num_epochs + 1):
+        time.sleep(knobs.epoch_seconds)
+        accuracy = knobs.quality * (1 - math.exp(-epoch / 3))
+        loss = 1 - accuracy
+        fits = knobs.fault == "gpu_oom" and config["_alone"] and knobs.quality > 0.1
+        if epoch == 2 and knobs.quality < knobs.fault_below and not fits:
+            loss = hurt(knobs.fault, loss)
+        metrics = {
+            "epoch": epoch,
+            "train_loss": loss,
+            "valid_loss": loss,
+            "valid_acc": accuracy,
+            "lr": knobs.lr,
+            "seconds": knobs.epoch_seconds,
+        }
+        if epoch in checkpoint_epochs or epoch == knobs.num_epochs:
+            with tempfile.TemporaryDirectory() as folder:
+                Path(folder, "state.json").write_text(json.dumps({"epoch": epoch}))
+                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+        else:
+            tune.report(metrics)
+        if not math.isfinite(loss):
+            return
+
+
+def resume_epoch(config: dict[str, Any]) -> int:
+    """The epoch of the checkpoint to go on from, 0 without one."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None and config.get("_resume_from"):
+        checkpoint = tune.Checkpoint(config["_resume_from"])
+    if checkpoint is None:
+        return 0
+    with checkpoint.as_directory() as folder:
+        return int(json.loads(Path(folder, "state.json").read_text())["epoch"])
+
+
+def hurt(fault: str, loss: float) -> float:
+    """Make a fault happen in the worker."""
+    if fault == "nan":
+        return math.nan
+    if fault == "exception":
+        raise RuntimeError('a <script> "quoted", comma,\nand a second line; schön')
+    if fault == "oom":
+        raise MemoryError("out of memory: 9 GiB wanted")
+    if fault == "gpu_oom":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if fault == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss
+
+
+STUDY = Study(
+    task="toy",
+    layout=LAYOUT,
+    trainables=sys.modules[__name__],
+    config=CONFIG,
+    space={
+        "quality": FloatDistribution(0.0, 1.0),
+        "lr": FloatDistribution(1e-3, 1.0, log=True),
+    },
+    submission="label",
+    num_samples=12,
+    grace_period=1,
+    reduction_factor=3,
+)

@@ -1,0 +1,92 @@
+"""Task `cifar10`: torchvision's ResNet-18 with a stem for 32x32 images, from scratch.
+
+The notes' numbers are `CONFIG`: SGD with lr 0.1, momentum 0.9, weight decay 5e-4, batch 256, 20
+epochs; images padded by 4, cropped to 32x32 at random, flipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torchvision.models import ResNet, resnet18
+
+from trainables.augment import Augmentation
+from trainables.config import CifarConfig
+from trainables.data import Source, TaskData
+from trainables.reporting import knobs_of, report_epochs
+from trainables.small_images import load_small_images, other_images
+from trainables.state import TrainState, new_state
+
+CONFIG = CifarConfig()
+# What moves a short run of this network (tests/benchmarks/recipe.py measures it beside `CONFIG`): a
+# one-cycle schedule (Smith & Topin 2017) with Nesterov's momentum, smoothed labels, no decay of
+# norms and biases (He et al. 2018, "Bag of tricks", 1812.01187), the mean of the last weights
+# (Izmailov et al. 2018, 1803.05407), and the mean over the mirror image in the final prediction.
+RECIPE = dataclasses.replace(
+    CONFIG,
+    batch_size=128,
+    schedule="one_cycle",
+    nesterov=True,
+    label_smoothing=0.1,
+    exclude_norm_decay=True,
+    weight_average=0.2,
+    flip_average=True,
+)
+
+
+def load_data(data_dir: Path, config: CifarConfig) -> TaskData:
+    """The prepared images of `data_dir`. Raises ValueError when they cannot be used."""
+    return load_small_images(
+        data_dir, Augmentation(config.crop, config.margin, config.flip), config
+    )
+
+
+def images_data(
+    pixels: NDArray[np.uint8], shapes: NDArray[np.int32] | None, data: TaskData, config: CifarConfig
+) -> Source:
+    """Other decoded images, uint8 (N, 32, 32, 3), to predict; `shapes` is None."""
+    assert shapes is None
+    return other_images(pixels, data, config)
+
+
+def build_model(config: CifarConfig, num_classes: int) -> ResNet:
+    """ResNet-18 whose first layer keeps the 32x32 pixels: 3x3 with stride 1, no max-pooling."""
+    network = resnet18(num_classes=num_classes)
+    stem = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
+    network.conv1 = stem
+    network.maxpool = nn.Identity()
+    return network
+
+
+def start(config: CifarConfig, data: TaskData) -> TrainState:
+    """A training at its beginning."""
+    return new_state(lambda: build_model(config, len(data.classes)), config)
+
+
+def trainable(
+    config: Mapping[str, Any],
+    *,
+    data_dir: str,
+    checkpoint_epochs: Sequence[int] = (),
+    checkpoint_seconds: float = 60.0,
+) -> None:
+    """One trial for Ray Tune; `config` holds knobs and the search's own `_names`."""
+    knobs = dataclasses.replace(CONFIG, **knobs_of(config))
+    data = load_data(Path(data_dir), knobs)
+    report_epochs(
+        start(knobs, data),
+        data.train,
+        data.valid,
+        knobs,
+        resume_from=config.get("_resume_from"),
+        checkpoint_epochs=checkpoint_epochs,
+        checkpoint_seconds=checkpoint_seconds,
+        facts={"path": "images"},
+    )

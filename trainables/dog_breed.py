@@ -1,0 +1,118 @@
+"""Task `dog_breed`: a new head on a frozen ImageNet network (torchvision's ResNet-34).
+
+The notes' numbers are `CONFIG`: head Linear 512-256, ReLU, Linear 256-120; SGD with lr 0.03,
+momentum 0.9, weight decay 1e-4, batch 128, 20 epochs, lr x 0.1 every 10; random 224x224 crops,
+flips and colours.
+The dogs are a subset of ImageNet: such a backbone has seen many of these images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trainables.backbone import FineTuned, load_backbone, load_classifier, make_head
+from trainables.breeds import copy_rows
+from trainables.config import DogBreedConfig
+from trainables.data import Source, TaskData, stream_seed
+from trainables.features import FeatureSource, load_features
+from trainables.features import feature_work as feature_work
+from trainables.large_images import load_large_images, other_large_images
+from trainables.reporting import knobs_of, report_epochs
+from trainables.state import TrainState, new_state
+
+CONFIG = DogBreedConfig()
+# One value in a whole study: all trials share the images' views, and the features made of them.
+STUDY_SETTINGS = (
+    "backbone",
+    "weights",
+    "image_size",
+    "num_views",
+    "view_seed",
+    "min_area",
+    "jitter",
+    "precision",
+)
+
+
+def load_data(data_dir: Path, config: DogBreedConfig) -> TaskData:
+    """The prepared images of `data_dir`, or their features where the whole backbone is frozen.
+
+    Raises ValueError when they cannot be used.
+    """
+    load = load_large_images if config.unfreeze else load_features
+    return load(data_dir, config)
+
+
+def images_data(
+    pixels: NDArray[np.uint8],
+    shapes: NDArray[np.int32] | None,
+    data: TaskData,
+    config: DogBreedConfig,
+) -> Source:
+    """Other decoded images to predict: all their bytes one after another, int32 (N, 2) shapes."""
+    assert shapes is not None
+    return other_large_images(torch.from_numpy(pixels), shapes, config)
+
+
+def build_model(config: DogBreedConfig, classes: Sequence[str]) -> FineTuned:
+    """The backbone under a new head. Raises ValueError when the weights do not fit."""
+    backbone, num_features = load_backbone(config.backbone, config.weights)
+    return FineTuned(backbone, build_head(config, num_features, classes), config.unfreeze)
+
+
+def build_head(config: DogBreedConfig, num_features: int, classes: Sequence[str]) -> nn.Sequential:
+    """A new head, the same with and without a backbone: its random numbers are its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(config.seed, 0, "head"))
+        head = make_head(num_features, config.hidden, config.dropout, len(classes))
+    if config.head_init == "imagenet":
+        last = head[-1]
+        assert isinstance(last, nn.Linear)
+        copy_rows(last, classes, *load_classifier(config.backbone, config.weights))
+    return head
+
+
+def start(config: DogBreedConfig, data: TaskData) -> TrainState:
+    """A training at its beginning, with the backbone: it can be saved, and predicts images."""
+    return new_state(lambda: build_model(config, data.classes), config)
+
+
+def start_head(config: DogBreedConfig, data: TaskData, num_features: int) -> TrainState:
+    """A training of the head alone, on features; its checkpoints are those of `start`."""
+    return new_state(
+        lambda: FineTuned(nn.Identity(), build_head(config, num_features, data.classes)), config
+    )
+
+
+def trainable(
+    config: Mapping[str, Any],
+    *,
+    data_dir: str,
+    checkpoint_epochs: Sequence[int] = (),
+    checkpoint_seconds: float = 60.0,
+) -> None:
+    """One trial for Ray Tune; `config` holds knobs and the search's own `_names`."""
+    knobs = dataclasses.replace(CONFIG, **knobs_of(config))
+    data = load_data(Path(data_dir), knobs)
+    if isinstance(data.train, FeatureSource):
+        path, state = "features", start_head(knobs, data, data.train.width)
+    else:
+        path, state = "images", start(knobs, data)
+    report_epochs(
+        state,
+        data.train,
+        data.valid,
+        knobs,
+        resume_from=config.get("_resume_from"),
+        checkpoint_epochs=checkpoint_epochs,
+        checkpoint_seconds=checkpoint_seconds,
+        facts={"path": path},
+    )

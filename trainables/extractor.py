@@ -1,0 +1,112 @@
+"""Passing images through a frozen backbone at the machine's speed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from trainables.config import DogBreedConfig
+from trainables.device import Machine
+from trainables.feature_files import Features
+from trainables.feature_key import make_backbone
+from trainables.large_images import LargeImages
+
+# On a CPU a small batch's outputs are still in the cache when the next layer reads them.
+CPU_BATCH, GPU_BATCH = 16, 256
+CPU_THREADS, GPU_THREADS = 1, 8  # that prepare images while the network computes
+BATCHES_AHEAD = 2  # of each of these threads
+TOLERANCE = 1e-4  # of a folded network's outputs, relative to the largest
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+
+class Extractor:
+    """A frozen backbone, ready to compute.
+
+    `network_seconds` adds up the time spent in it.
+    """
+
+    def __init__(self, config: DogBreedConfig, machine: Machine) -> None:
+        """Raises ValueError when the weights cannot be had."""
+        self.machine = machine
+        network = make_backbone(config).eval().requires_grad_(False)
+        if machine.precision != torch.float32:  # who asks for float32 asks for the same numbers
+            network = fold(network, config.image_size)
+        # torch's stubs lack this overload
+        self.network = network.to(machine.device, memory_format=machine.memory_format)  # type: ignore[call-overload]
+        self.batch_size = CPU_BATCH if machine.device.type == "cpu" else GPU_BATCH
+        self.num_threads = CPU_THREADS if machine.device.type == "cpu" else GPU_THREADS
+        self.network_seconds = 0.0
+
+    def features(
+        self, images: LargeImages, render: Callable[[int], Tensor], pieces: Sequence[range]
+    ) -> Iterator[Features]:
+        """The features of each of the ranges of images, in order; `render` prepares one image."""
+
+        def prepare(rows: range) -> Tensor:
+            return images.batch([render(row) for row in rows], torch.tensor(rows))[0]
+
+        batches = [self.split(piece) for piece in pieces]
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            jobs = (rows for piece in batches for rows in piece)
+            prepared = ahead(pool, prepare, jobs, BATCHES_AHEAD * self.num_threads)
+            for piece in batches:
+                outputs = [self.run(next(prepared)) for _ in piece]
+                yield torch.cat(outputs).cpu().numpy()
+
+    def split(self, rows: range) -> list[range]:
+        """A range of images in batches."""
+        size = self.batch_size
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+    @torch.inference_mode()
+    def run(self, inputs: Tensor) -> Tensor:
+        """float32 (N, F) features of float32 (N, 3, H, W) images."""
+        begun = time.perf_counter()
+        with self.machine.autocast():
+            features: Tensor = self.network(inputs)
+        self.network_seconds += time.perf_counter() - begun
+        return features.float()
+
+
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], Result], jobs: Iterable[T], depth: int
+) -> Iterator[Result]:
+    """The results in order, with `depth` of them under way or waiting."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) > depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def fold(network: nn.Module, image_size: int) -> nn.Module:
+    """The network with each BatchNorm merged into the convolution before it: less memory traffic.
+
+    The same function up to rounding; one that cannot be traced, or computes something else
+    afterwards, is left as it is. On 2 cores with AVX512-BF16 mobilenet_v2 passes 262 images/s in
+    place of 182, resnet34 55 in place of 50 (one run each).
+    """
+    try:
+        folded = fuse(network)
+    except (torch.fx.proxy.TraceError, TypeError, ValueError, RuntimeError):
+        return network
+    images = torch.linspace(-2, 2, 3 * image_size**2).view(1, 3, image_size, image_size)
+    with torch.inference_mode():
+        wanted, found = network(images), folded(images)
+    difference = (found - wanted).abs().max()
+    return folded if difference <= TOLERANCE * wanted.abs().max() else network

@@ -1,0 +1,137 @@
+"""Images of any size as a source: one by one cut to one size, by augmented views or centrally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.augment import Normaliser
+from trainables.config import DogBreedConfig
+from trainables.data import (
+    NO_LABEL,
+    Batch,
+    TaskData,
+    load_packed,
+    ordered_batches,
+    shuffled_batches,
+)
+from trainables.device import Machine, resolve
+from trainables.views import ViewSettings, draw_view, eval_view, render_view
+
+# Of the images that the backbones were trained on; torchvision's own transforms use these numbers.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class LargeImages:
+    """Images of any size, one by one cut to `views.size`: training views, or the central crop."""
+
+    pixels: Tensor
+    """uint8: every image's H * W * 3 bytes one after another."""
+    starts: NDArray[np.int64]
+    """(N + 1,): where each begins."""
+    shapes: NDArray[np.int32]
+    """(N, 2): height and width."""
+    ids: Sequence[str]
+    labels: Tensor
+    rows: Tensor
+    """int64 (M,): the images of this source."""
+    views: ViewSettings
+    num_views: int
+    normalise: Normaliser
+    machine: Machine
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
+        """View (epoch - 1) mod num_views of each image, in a random order."""
+        number = (epoch - 1) % self.num_views
+        for members in shuffled_batches(len(self), batch_size, epoch, seed):
+            rows = self.rows[members]
+            yield self.batch([self.view(row, number) for row in rows.tolist()], rows)
+
+    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
+        """The central crop of each image."""
+        for rows in ordered_batches(self.rows, batch_size):
+            images = [eval_view(self.image(row), self.views.size) for row in rows.tolist()]
+            yield self.batch([i.flip(2) for i in images] if mirrored else images, rows)
+
+    def image(self, row: int) -> Tensor:
+        """uint8 (3, H, W) of one image."""
+        height, width = self.shapes[row].tolist()
+        flat = self.pixels[self.starts[row] : self.starts[row + 1]]
+        return flat.view(height, width, 3).permute(2, 0, 1)
+
+    def view(self, row: int, number: int) -> Tensor:
+        """uint8 (3, size, size): one view of one image."""
+        height, width = self.shapes[row].tolist()
+        drawn = draw_view(self.views, self.ids[row], number, height, width)
+        return render_view(self.image(row), drawn, self.views.size)
+
+    def batch(self, images: Sequence[Tensor], rows: Tensor) -> Batch:
+        """Stack, move and normalise."""
+        stacked = torch.stack([image.permute(1, 2, 0) for image in images])
+        labels = self.labels.index_select(0, rows)
+        return self.normalise(self.machine.to_device(stacked)), self.machine.to_device(labels)
+
+
+def byte_starts(shapes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where each image of these shapes begins in the array of all pixels; one more for the end."""
+    sizes = shapes.astype(np.int64).prod(axis=1) * 3
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+
+
+def load_large_images(data_dir: Path, config: DogBreedConfig) -> TaskData:
+    """The prepared images below `data_dir`."""
+    packed = load_packed(data_dir)
+    if packed.train_valid_shapes is None or packed.test_shapes is None:
+        raise ValueError(f"{data_dir / 'packed'} holds images of one size; prepare it again")
+    record = packed.record
+    everything = source(packed.train_valid, packed.train_valid_shapes, packed.labels, config)
+    everything = replace(everything, ids=record["ids"])
+    valid_rows = packed.rows("valid").tolist()
+    return TaskData(
+        classes=tuple(record["classes"]),
+        train=replace(everything, rows=packed.rows("train")),
+        valid=replace(everything, rows=packed.rows("valid")),
+        train_valid=everything,
+        test=other_large_images(packed.test, packed.test_shapes, config),
+        test_ids=tuple(record["test_ids"]),
+        valid_ids=tuple(record["ids"][row] for row in valid_rows),
+        valid_labels=tuple(record["labels"][row] for row in valid_rows),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def other_large_images(
+    pixels: Tensor, shapes: NDArray[np.int32], config: DogBreedConfig
+) -> LargeImages:
+    """A source to predict: every image's bytes one after another, and their (height, width)."""
+    return source(pixels, shapes, torch.full((len(shapes),), NO_LABEL), config)
+
+
+def source(
+    pixels: Tensor, shapes: NDArray[np.int32], labels: Tensor, config: DogBreedConfig
+) -> LargeImages:
+    """All images in these arrays."""
+    machine = resolve(config)
+    return LargeImages(
+        pixels=pixels,
+        starts=byte_starts(shapes),
+        shapes=shapes,
+        ids=[],
+        labels=labels,
+        rows=torch.arange(len(shapes)),
+        views=ViewSettings(config.image_size, config.min_area, config.jitter, config.view_seed),
+        num_views=config.num_views or config.num_epochs,
+        normalise=Normaliser(IMAGENET_MEAN, IMAGENET_STD, machine.device),
+        machine=machine,
+    )

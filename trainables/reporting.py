@@ -1,0 +1,60 @@
+"""The part of a trainable that talks to Ray Tune: resume, report, checkpoint."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.config import TrainConfig
+from trainables.data import Source
+from trainables.loop import TrainState, describe, fit
+
+STATE_FILE = "state.pt"
+
+
+def knobs_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs in what Ray hands to a trial; names that begin with `_` are the search's own."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def report_epochs(
+    state: TrainState,
+    train: Source,
+    valid: Source,
+    config: TrainConfig,
+    *,
+    resume_from: str | None,
+    checkpoint_epochs: Sequence[int],
+    checkpoint_seconds: float,
+    facts: Mapping[str, Any],
+) -> None:
+    """Train and report every epoch to Ray Tune.
+
+    Goes on from Ray's own checkpoint or, failing that, from the folder or URI `resume_from`.
+    Attaches a checkpoint at `checkpoint_epochs`, at the last epoch (retraining and report need it),
+    and when the last one is `checkpoint_seconds` old. `facts` are reported with every epoch.
+    """
+    from ray import tune  # noqa: TID251
+
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None and resume_from:
+        checkpoint = tune.Checkpoint(resume_from)
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state.load(Path(folder, STATE_FILE))
+    saved = time.monotonic()
+    for metrics in fit(state, train, valid, config):
+        result = {**describe(state), **facts, **metrics}
+        due = metrics["epoch"] in checkpoint_epochs or metrics["epoch"] == config.num_epochs
+        due = due or time.monotonic() - saved >= checkpoint_seconds
+        if not due or not math.isfinite(metrics["train_loss"] + metrics["valid_loss"]):
+            tune.report(result)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            state.save(Path(folder, STATE_FILE))
+            tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+        saved = time.monotonic()

@@ -1,0 +1,119 @@
+"""Augmented views of large images, each a pure function of (seed, image id, view number).
+
+So a view is the same on any machine, in any order, with any batch size and number of workers. The
+distribution is that of the notes' transforms: RandomResizedCrop(size, (min_area, 1), (3/4, 4/3)),
+RandomHorizontalFlip(0.5), ColorJitter(jitter, jitter, jitter), on uint8 pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3
+ATTEMPTS = 10  # to find a crop that lies inside the image, as torchvision does
+EVAL_RATIO = 256 / 224  # short side over crop in the evaluation transform
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """What the views of a study have in common."""
+
+    size: int
+    """Side of the result in pixels."""
+    min_area: float
+    """Smallest share of the image's area that a crop takes."""
+    jitter: float
+    """Largest relative change of brightness, contrast and saturation."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class View:
+    """One view's random numbers."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+    brightness: float
+    contrast: float
+    saturation: float
+    order: tuple[int, ...]
+    """Order of the three colour changes."""
+
+
+def draw_view(settings: ViewSettings, image_id: str, number: int, height: int, width: int) -> View:
+    """The view's numbers for an image of this size, from a generator of its own."""
+    name = f"{settings.seed}/{image_id}/{number}"
+    generator = random.Random(hashlib.sha256(name.encode()).digest())
+    top, left, crop_height, crop_width = draw_crop(generator, settings.min_area, height, width)
+    mirrored = generator.random() < 0.5
+    low, high = 1 - settings.jitter, 1 + settings.jitter
+    brightness, contrast, saturation = (low + (high - low) * generator.random() for _ in range(3))
+    order = sorted(range(3), key=lambda _: generator.random())
+    return View(
+        top, left, crop_height, crop_width, mirrored, brightness, contrast, saturation, tuple(order)
+    )
+
+
+def draw_crop(
+    generator: random.Random, min_area: float, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width as torchvision's RandomResizedCrop draws them."""
+    log_low, log_high = math.log(MIN_ASPECT), math.log(MAX_ASPECT)
+    for _ in range(ATTEMPTS):
+        area = height * width * (min_area + (1 - min_area) * generator.random())
+        aspect = math.exp(log_low + (log_high - log_low) * generator.random())
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(generator.random() * (height - crop_height + 1))
+            left = int(generator.random() * (width - crop_width + 1))
+            return top, left, crop_height, crop_width
+    return central_crop(height, width)
+
+
+def central_crop(height: int, width: int) -> tuple[int, int, int, int]:
+    """The largest central crop of an allowed shape, where no random one was found."""
+    if width / height < MIN_ASPECT:
+        crop_width, crop_height = width, round(width / MIN_ASPECT)
+    elif width / height > MAX_ASPECT:
+        crop_width, crop_height = round(height * MAX_ASPECT), height
+    else:
+        crop_width, crop_height = width, height
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def render_view(image: Tensor, view: View, size: int) -> Tensor:
+    """Carry a view out: uint8 (3, H, W) -> uint8 (3, size, size)."""
+    image = functional.resized_crop(
+        image, view.top, view.left, view.height, view.width, [size, size], antialias=True
+    )
+    if view.mirrored:
+        image = functional.horizontal_flip(image)
+    changes: tuple[tuple[Callable[[Tensor, float], Tensor], float], ...] = (
+        (functional.adjust_brightness, view.brightness),
+        (functional.adjust_contrast, view.contrast),
+        (functional.adjust_saturation, view.saturation),
+    )
+    for index in view.order:
+        change, factor = changes[index]
+        if factor != 1:
+            image = change(image, factor)
+    return image
+
+
+def eval_view(image: Tensor, size: int) -> Tensor:
+    """The evaluation transform: resize the short side to 256/224 of `size`, cut the centre out."""
+    short = round(size * EVAL_RATIO)
+    if min(image.shape[1:]) != short:
+        image = functional.resize(image, [short], antialias=True)
+    cut: Tensor = functional.center_crop(image, [size, size])
+    return cut
