@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,16 @@ def compute_all(folder: Path, config: DogBreedConfig) -> None:
         store.obtain(part)
 
 
+def drive(folder: Path, config: DogBreedConfig, begun: Event) -> None:
+    """As a search's driver: hold the lock from the first part to the last."""
+    store = store_of(folder, config)
+    with store.lock():
+        begun.set()
+        for other, part in feature_work(folder, config):
+            if other.root == store.root and other.content == store.content:
+                list(store.fill(part, store.local()))
+
+
 def start_computing(folder: Path, config: DogBreedConfig) -> multiprocessing.process.BaseProcess:
     """`compute_all` in a process of its own."""
     process = multiprocessing.get_context("spawn").Process(
@@ -256,11 +267,11 @@ def test_a_trial_waits_for_the_process_that_computes(
     dogs: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = small_config(weights)
-    process = start_computing(dogs, config)
-    store = store_of(dogs, config)
-    while not (store.folder(Part("view")) / ".lock").exists():
-        time.sleep(0.01)
-    time.sleep(0.05)
+    spawn = multiprocessing.get_context("spawn")
+    begun = spawn.Event()
+    process = spawn.Process(target=drive, args=(dogs, config, begun))
+    process.start()
+    assert begun.wait(60)
     forbid_computing(monkeypatch)
     assert len(from_features(dogs, config)) == 3
     process.join()

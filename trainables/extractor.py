@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from trainables.config import DogBreedConfig
-from trainables.device import Machine
+from trainables.device import Machine, keep_memory
 from trainables.feature_files import Features
 from trainables.feature_key import make_backbone
 from trainables.large_images import LargeImages
@@ -37,6 +37,8 @@ class Extractor:
     def __init__(self, config: DogBreedConfig, machine: Machine) -> None:
         """Raises ValueError when the weights cannot be had."""
         self.machine = machine
+        if machine.device.type == "cpu":
+            keep_memory()
         network = make_backbone(config).eval().requires_grad_(False)
         if machine.precision != torch.float32:  # who asks for float32 asks for the same numbers
             network = fold(network, config.image_size)

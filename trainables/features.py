@@ -219,7 +219,7 @@ def settle_precision(config: Config) -> Config:
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         chosen = torch.bfloat16 if fast else torch.float32
     else:
-        chosen = best_precision(device, threads=1)
+        chosen = best_precision(device)
     name = next(name for name, precision in PRECISIONS.items() if precision == chosen)
     return dataclasses.replace(config, precision=name)  # type: ignore[arg-type]
 

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.train_speed [--quick] [--device cpu]
 
-In one run, on the same images and threads, turn by turn so that a busy machine slows all alike:
+In one run, on the same images and threads, each in a process of its own, turn by turn so that a
+busy machine slows all alike:
 
   plain    ImageFolder, PIL transforms one image at a time, DataLoader, float32, NCHW (the notes')
   project  `train_epoch` on packed images: in the precision that `auto` chooses, and in float32
@@ -28,6 +29,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -46,6 +48,7 @@ from tests.benchmarks.shared import shared_data
 from tests.downloads import unpack_tar
 from trainables.cifar10 import CONFIG, build_model, load_data, start
 from trainables.config import CifarConfig
+from trainables.device import find_device
 from trainables.loop import train_epoch
 from trainables.small_images import SmallImages
 
@@ -98,16 +101,54 @@ def prepared(folder: Path) -> Path:
 
 def loops(folder: Path, config: CifarConfig, size: Size) -> dict[str, list[float]]:
     """Images a second of each loop in each round."""
-    ways = {
-        "plain": plain(folder, config, size),
-        "project": project(folder, config, size),
-        "project, float32": project(folder, dataclasses.replace(config, precision="float32"), size),
-        "bare": bare(folder, config, size),
-    }
-    for way in ways.values():
-        way()  # warms up
-    rounds = [{name: way() for name, way in ways.items()} for _ in range(size.rounds)]
+    in_float32 = dataclasses.replace(config, precision="float32")
+    with (
+        other_process(plain, folder, config, size) as notes,
+        other_process(project, folder, config, size) as fast,
+        other_process(project, folder, in_float32, size) as fast_float32,
+        other_process(bare, folder, config, size) as step,
+    ):
+        ways = {"plain": notes, "project": fast, "project, float32": fast_float32, "bare": step}
+        for way in ways.values():
+            way()  # warms up
+        rounds = [{name: way() for name, way in ways.items()} for _ in range(size.rounds)]
     return {name: [rates[name] for rates in rounds] for name in ways}
+
+
+@contextmanager
+def other_process(
+    make: Callable[[Path, CifarConfig, Size], Way], folder: Path, config: CifarConfig, size: Size
+) -> Iterator[Way]:
+    """A way in a process of its own: what one sets up (its allocator, say) is not the others'."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=answer, args=(make, folder, config, size, there))
+    process.start()
+    here.recv()
+
+    def way() -> float:
+        here.send(True)
+        return float(here.recv())
+
+    try:
+        yield way
+    finally:
+        here.send(False)
+        process.join()
+
+
+def answer(
+    make: Callable[[Path, CifarConfig, Size], Way],
+    folder: Path,
+    config: CifarConfig,
+    size: Size,
+    pipe: Any,
+) -> None:
+    """The other process: does its batches whenever it is asked to."""
+    way = make(folder, config, size)
+    pipe.send(True)
+    while pipe.recv():
+        pipe.send(way())
 
 
 def rate(images: int, begun: float, device: torch.device) -> float:
@@ -119,7 +160,7 @@ def rate(images: int, begun: float, device: torch.device) -> float:
 
 def plain(folder: Path, config: CifarConfig, size: Size) -> Way:
     """The notes' loop."""
-    device = start(config, load_data(folder, config)).machine.device
+    device = find_device(config.device)
     network = build_model(config, CLASSES).to(device)
     optimizer = torch.optim.SGD(
         network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
