@@ -71,7 +71,7 @@ class Size:
     input_epochs: int
 
 
-FULL = Size(batch_size=256, batches=4, rounds=5, trial_seconds=20.0, input_epochs=10)
+FULL = Size(batch_size=256, batches=4, rounds=4, trial_seconds=20.0, input_epochs=10)
 QUICK = Size(batch_size=128, batches=1, rounds=2, trial_seconds=5.0, input_epochs=3)
 
 
