@@ -1,5 +1,7 @@
 """Study `dog_breed`: Kaggle's 120 breeds, a new head on a frozen ImageNet backbone; log loss.
 
+Trial 0 runs the notes' numbers, trial 1 a plain linear head.
+
 resnet-tune run dog_breed --source ~/Downloads/dog-breed-identification
 """
 
@@ -30,6 +32,10 @@ STUDY = Study(
     submission="probabilities",
     metric="valid_loss",
     num_samples=64,
+    # A plain linear head suits frozen features better than the notes' two layers: on all real
+    # images 0.533 against 0.602 (mobilenet_v2). lr and schedule are the best of 12 configurations
+    # tried on `valid` of 20 images a breed.
+    points_to_evaluate=({"hidden": 0, "lr": 0.1, "schedule": "cosine"},),
     reference="mobilenet_v2, all images: log loss 0.60 with the notes' head, 0.53 with none",
     caveat="the dogs are a subset of ImageNet: an ImageNet backbone has seen many of these images",
 )
