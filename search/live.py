@@ -170,8 +170,9 @@ class LiveView(Callback):  # type: ignore[misc]
         if "precision" not in record.facts:
             return
         facts = {"threads": 1, "path": "images", **record.facts}
-        threads = f", {facts['threads']} threads" if facts["threads"] > 1 else ", 1 thread"
-        text = f"trials train on {facts['path']}: {facts['device']}, {facts['precision']}{threads}"
+        threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
+        how = f"{facts['device']} in {facts['precision']}, {threads}, from {facts['path']}"
+        text = f"trials compute on {how}"
         if text not in self.machines:
             self.machines.add(text)
             self.say(text)

@@ -116,8 +116,8 @@ def test_how_trials_compute_is_told_once_for_each_kind_of_machine(ledger: Path) 
         stage.records[record.trial_id] = record
         stage.view.on_trial_result(0, [], FakeTrial({"_trial_id": record.trial_id}), {})
     assert stage.text.splitlines() == [
-        "trials train on features: cpu, bfloat16, 1 thread",
-        "trials train on features: cuda:0, bfloat16, 2 threads",
+        "trials compute on cpu in bfloat16, 1 thread, from features",
+        "trials compute on cuda:0 in bfloat16, 2 threads, from features",
     ]
 
 
