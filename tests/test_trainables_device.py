@@ -87,7 +87,7 @@ from trainables.device import keep_memory
 if sys.argv[1] == "kept" and not keep_memory():
     sys.exit("no glibc")
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for turn in range(12):
+for turn in range(42):
     if turn == 2:
         before = faults()
     torch.ones(16 * 2**20)  # 64 MB
@@ -96,7 +96,7 @@ print(faults() - before)
 
 
 def page_faults(way: str) -> int:
-    """Of ten tensors of 64 MB, one after another, once there have been two."""
+    """Of forty tensors of 64 MB, one after another, once there have been two."""
     done = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True)
     if "no glibc" in done.stderr:
         pytest.skip("this C library is not glibc: it has no mallopt")
