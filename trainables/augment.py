@@ -109,8 +109,5 @@ class Normaliser:
         # Whole rows of pixels at once: with three numbers a pixel, vector units would idle.
         scale, shift = self.scale.repeat(width), self.shift.repeat(width)
         rows = images.reshape(count * height, width * CHANNELS).to(torch.float32)
-        return (
-            torch.addcmul(shift, rows, scale)
-            .view(count, height, width, CHANNELS)
-            .permute(0, 3, 1, 2)
-        )
+        torch.addcmul(shift, rows, scale, out=rows)
+        return rows.view(count, height, width, CHANNELS).permute(0, 3, 1, 2)

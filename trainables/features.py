@@ -32,7 +32,7 @@ from trainables.views import EVAL_RATIO, MAX_ASPECT, MIN_ASPECT, eval_view
 
 Config = TypeVar("Config", bound=TrainConfig)
 
-VERSION = 1  # of what the code below and views.py compute
+VERSION = 2  # of what the code below and views.py compute
 POLL_SECONDS = 0.2  # between two looks for a file that another process computes
 
 
@@ -152,7 +152,7 @@ class FeatureStore:
         return Extractor(self.config, self.images.machine)
 
     def render(self, part: Part, row: int) -> torch.Tensor:
-        """uint8 (3, size, size): one image under the part's transform."""
+        """float32 (3, size, size): one image under the part's transform."""
         if part.kind == "view":
             return self.images.view(row, part.number)
         image = eval_view(self.images.image(row), self.images.views.size)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
-from trainables.augment import Normaliser
 from trainables.config import DogBreedConfig
 from trainables.data import (
     NO_LABEL,
@@ -44,7 +44,6 @@ class LargeImages:
     """int64 (M,): the images of this source."""
     views: ViewSettings
     num_views: int
-    normalise: Normaliser
     machine: Machine
 
     def __len__(self) -> int:
@@ -70,16 +69,17 @@ class LargeImages:
         return flat.view(height, width, 3).permute(2, 0, 1)
 
     def view(self, row: int, number: int) -> Tensor:
-        """uint8 (3, size, size): one view of one image."""
+        """float32 (3, size, size) in 0 to 1: one view of one image."""
         height, width = self.shapes[row].tolist()
         drawn = draw_view(self.views, self.ids[row], number, height, width)
         return render_view(self.image(row), drawn, self.views.size)
 
     def batch(self, images: Sequence[Tensor], rows: Tensor) -> Batch:
         """Stack, move and normalise."""
-        stacked = torch.stack([image.permute(1, 2, 0) for image in images])
-        labels = self.labels.index_select(0, rows)
-        return self.normalise(self.machine.to_device(stacked)), self.machine.to_device(labels)
+        stacked = self.machine.to_device(torch.stack(list(images)))
+        normalised = functional.normalize(stacked, IMAGENET_MEAN, IMAGENET_STD, inplace=True)
+        inputs = normalised.contiguous(memory_format=self.machine.memory_format)
+        return inputs, self.machine.to_device(self.labels.index_select(0, rows))
 
 
 def byte_starts(shapes: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -132,6 +132,5 @@ def source(
         rows=torch.arange(len(shapes)),
         views=ViewSettings(config.image_size, config.min_area, config.jitter, config.view_seed),
         num_views=config.num_views or config.num_epochs,
-        normalise=Normaliser(IMAGENET_MEAN, IMAGENET_STD, machine.device),
         machine=machine,
     )

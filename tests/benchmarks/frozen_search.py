@@ -13,7 +13,7 @@ hold all of it open. Counted is memory of their own (anonymous pages); the pages
 they share, stand beside it: over all processes they must not exceed its size.
 
 The last line is one JSON object: `ratio` (the smaller of the two backbones'), `network_share` (of
-the wall time from the first image to the last file; the smaller), `rss_growth_mb_per_trial`, and
+the threads' wall time from the first image to the last file; the smaller), `rss_growth_mb_per_trial`, and
 `memory` and `backbones` with all figures.
 """
 
@@ -105,7 +105,8 @@ def compute_everything(folder: Path, config: DogBreedConfig) -> tuple[float, flo
     for store, part in work:
         list(store.fill(part, compute))
     ended = time.perf_counter()
-    return ended - begun, extractor.network_seconds / (ended - loaded)
+    share = extractor.network_seconds / extractor.num_threads / (ended - loaded)
+    return ended - begun, share
 
 
 def train_head(folder: Path, config: DogBreedConfig) -> None:
@@ -232,7 +233,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dogs = write_dogs(folder / "dogs", shared_data(), 80 if quick else 192)
+        dogs = write_dogs(folder / "dogs", shared_data(), 80 if quick else 480)
         print(f"{'backbone':14} images precision   without  computing  trials   ratio  network")
         found = {}
         for backbone, config in configs(folder).items():
