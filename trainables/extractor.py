@@ -2,7 +2,7 @@
 
 On a CPU each core prepares and computes batches by itself: no thread waits for another inside an
 operation, and what prepares images does not hold up what computes. On 2 cores with AVX512-BF16
-mobilenet_v2 passes 250 images/s so, and 190 with one thread to prepare and operations on both cores.
+mobilenet_v2 passes 250 images/s so, and 190 when one thread prepares and the network takes both.
 """
 
 from __future__ import annotations

@@ -121,6 +121,6 @@ def eval_view(image: Tensor, size: int) -> Tensor:
     short = round(size * EVAL_RATIO)
     if min(image.shape[1:]) != short:
         image = functional.resize(image, [short], antialias=True)
-    return functional.to_dtype(
-        functional.center_crop(image, [size, size]), torch.float32, scale=True
-    )
+    cut = functional.center_crop(image, [size, size])
+    scaled: Tensor = functional.to_dtype(cut, torch.float32, scale=True)
+    return scaled

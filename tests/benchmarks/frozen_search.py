@@ -13,8 +13,8 @@ hold all of it open. Counted is memory of their own (anonymous pages); the pages
 they share, stand beside it: over all processes they must not exceed its size.
 
 The last line is one JSON object: `ratio` (the smaller of the two backbones'), `network_share` (of
-the threads' wall time from the first image to the last file; the smaller), `rss_growth_mb_per_trial`, and
-`memory` and `backbones` with all figures.
+the threads' wall time from the first image to the last file; the smaller),
+`rss_growth_mb_per_trial`, and `memory` and `backbones` with all figures.
 """
 
 from __future__ import annotations
