@@ -177,7 +177,9 @@ def curves_reading(search: Search, shown: int, trials: list[TrialRecord]) -> str
     rungs = rungs_of(search)
     text = "No trial was stopped early."
     if rungs:
-        text = f"Dotted lines: epochs {', '.join(map(str, rungs))}, where only the better go on."
+        many = "s" if len(rungs) > 1 else ""
+        numbers = ", ".join(map(str, rungs))
+        text = f"Dotted line{many}: epoch{many} {numbers}, where only the better go on."
     best = trials[0]
     epoch = best.best_epoch(search.metric, search.mode)
     if epoch == search.info["num_epochs"]:

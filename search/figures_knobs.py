@@ -182,7 +182,9 @@ def importance_reading(found: list[Importance]) -> str:
         return f"Too few trials to tell which knob matters. {trust}{how}"
     if len(sure) == others:
         return f"{leading} matters most, beyond the uncertainty. {trust}{how}"
-    return f"{leading} leads, but the whiskers of {others - len(sure)} others overlap. {trust}{how}"
+    count = others - len(sure)
+    overlapping = "those of another" if count == 1 else f"those of {count} others"
+    return f"{leading} leads, but its whiskers overlap {overlapping}. {trust}{how}"
 
 
 def slice_plot(search: Search, name: str) -> Plot:
