@@ -8,7 +8,7 @@ search is a new searcher, fed with the records of the ledger.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,12 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         past: Sequence[Record] = (),
         warm: Sequence[Record] = (),
         max_concurrent: int | None = None,
+        last_checkpoint: Callable[[str], str | None] = lambda trial_id: None,
     ) -> None:
         """`past` are this search's own trials, `warm` those of others: for the sampler only.
 
         `enqueue` holds complete configurations with their origin, tried after the baseline.
+        `last_checkpoint` finds what a trial whose process died goes on from.
         """
         super().__init__(metric=metric, mode=mode)
         check_space(space)
@@ -78,7 +80,9 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         self.warm = [observe(record, metric) for record in warm]
         self.running: set[str] = set()
         self.exhausted = False
+        self.last_checkpoint = last_checkpoint
         self._alone: set[str] = set()
+        self._given_up: set[str] = set()
         self._next_number = 1 + max((record.number for record in past), default=-1)
         self._project_ids: dict[str, str] = {}
         self._seen = {self._key(trial.config) for trial in self.trials.values()}
@@ -223,20 +227,27 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         project_id = self._project_ids.pop(trial_id)
         bad = result is not None and is_diverged(result, self.metric)
         self._note(self.trials[project_id], result or {})
-        if result is not None and result.get("retry_alone"):
-            return self.run_again_alone(project_id)
+        if result is not None and result.get("retry_alone"):  # its part of a GPU was too small
+            self._alone.add(project_id)
+            return self.run_again(project_id, None)
+        if project_id in self._given_up:
+            self._given_up.remove(project_id)
+            return self.run_again(project_id, self.last_checkpoint(project_id))
         complete = self.trials[project_id].epoch >= self.num_epochs
         status = "completed" if complete else "stopped"
         failed = error or (result is not None and "error" in result)
         self.end(project_id, "failed" if failed else "diverged" if bad else status)
 
-    def run_again_alone(self, project_id: str) -> None:
-        """Out of memory in its part of a GPU: hand the trial out once more, for a whole one."""
+    def run_again(self, project_id: str, checkpoint: str | None) -> None:
+        """Hand the trial out once more, to go on from a checkpoint or from the beginning."""
         trial = self.trials[project_id]
-        trial.status, trial.checkpoint = "lost", None
+        trial.status, trial.checkpoint = "lost", checkpoint
         self.running.discard(project_id)
-        self._alone.add(project_id)
         self._unfinished.append(project_id)
+
+    def give_up(self, project_id: str) -> None:
+        """The scheduler: Ray ends a trial that has restarts left, so hand it out once more."""
+        self._given_up.add(project_id)
 
     def end(self, project_id: str, status: str) -> None:
         """Note the end of a trial."""

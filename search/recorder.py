@@ -133,6 +133,9 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """The worker process died, more often than `max_failures` allows, or never came up."""
+        if trial.should_recover():  # given up too early: the searcher hands it out again
+            self.live.pop(own_id(trial), None)
+            return
         if own_id(trial) not in self.ledger.records:
             self.begin(trial)
         self.end(own_id(trial), "failed", worker_error(trial))

@@ -166,6 +166,11 @@ def fit(
     journal = open_journal(journal_path, study.task, study.mode)
     warm, enqueue = warm_start(options.warm_start, study)
     points = [(point, "user") for point in study.points]
+
+    def last_checkpoint(trial_id: str) -> str | None:
+        record = ledger.records.get(trial_id)
+        return record.checkpoint if record else None
+
     searcher = OptunaAsha(
         study.space,
         metric=study.metric,
@@ -182,6 +187,7 @@ def fit(
         warm=warm,
         enqueue=[*points, *enqueue],
         max_concurrent=options.max_concurrent,
+        last_checkpoint=last_checkpoint,
     )
 
     def on_end(record: TrialRecord) -> None:

@@ -34,6 +34,15 @@ class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
             return str(TrialScheduler.STOP)
         return self.decide(project_id(trial), result["epoch"], result[self.searcher.metric])
 
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray starts the trial again, or gives it up.
+
+        When a process dies while it is made ready for its next trial, Ray 2.60 counts that twice:
+        it queues the trial again, then ends it although restarts are left.
+        """
+        if trial.status == Trial.PENDING and trial.should_recover():
+            self.searcher.give_up(project_id(trial))
+
     def decide(self, trial_id: str, epoch: int, value: float) -> str:
         """What becomes of a healthy, unfinished trial."""
         return str(TrialScheduler.CONTINUE)

@@ -125,6 +125,20 @@ def test_a_fault_is_told_and_costs_only_its_trial(
     assert all(r.status != status for r in found.records.values() if r not in hurt)
 
 
+def test_a_process_that_dies_while_it_is_made_ready_for_a_trial_costs_nothing(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    found = search(
+        toy_data,
+        tmp_path,
+        *("--set", "fault=kill_reused", "--set", "fault_below=1", "--num-samples", "5"),
+        *("--cpus-per-trial", "2"),
+    )
+    check_consistent(found, 5)
+    assert set(found.trials["status"]) <= {"completed", "stopped"}
+    assert any(record.restarts for record in found.records.values())
+
+
 def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path: Path) -> None:
     started = subprocess.Popen(
         command(toy_data, tmp_path, "--set", "epoch_seconds=0.15"),

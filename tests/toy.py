@@ -68,14 +68,24 @@ def trainable(
             "lr": knobs.lr,
             "seconds": knobs.epoch_seconds,
         }
-        if epoch in checkpoint_epochs or epoch == knobs.num_epochs:
-            with tempfile.TemporaryDirectory() as folder:
-                Path(folder, "state.json").write_text(json.dumps({"epoch": epoch}))
-                tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
-        else:
-            tune.report(metrics)
+        try:
+            report(metrics, epoch in checkpoint_epochs or epoch == knobs.num_epochs)
+        except SystemExit:  # the process is wanted for another trial
+            if knobs.fault == "kill_reused" and knobs.quality < knobs.fault_below:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise
         if not math.isfinite(loss):
             return
+
+
+def report(metrics: dict[str, Any], with_checkpoint: bool) -> None:
+    """Report an epoch, with the epoch's number as the checkpoint."""
+    if not with_checkpoint:
+        tune.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "state.json").write_text(json.dumps({"epoch": metrics["epoch"]}))
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 def resume_epoch(config: dict[str, Any]) -> int:
