@@ -14,6 +14,7 @@ Reporting tasks, 10 seeds, mean and standard error over the seeds; `epochs_ratio
 
     trainings         1          5          10         20         40         60
     random            .653 .016  .512 .018  .425 .015  .346 .009  .279 .008  .246 .006
+    ray, defaults     .657 .029  .572 .019  .543 .018  .532 .018  .522 .018  .516 .018
     ray, grace 4      .583 .012  .406 .012  .331 .012  .265 .013  .216 .013  .194 .014
     project           .527 .018  .330 .015  .218 .012  .104 .012  .016 .010 -.014 .010
 
