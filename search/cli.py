@@ -65,7 +65,10 @@ GpusPerTrial = Annotated[
     str | None,
     typer.Option(metavar="G", help="GPUs a trial: 1, 0.25, or auto (measured, as many as fit)"),
 ]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to join (auto, host:port)")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="A", help="Ray cluster: auto, HOST:PORT, or ray://HOST:PORT (as a job)"),
+]
 Storage = Annotated[str | None, typer.Option(help="path or URI for checkpoints, seen by all nodes")]
 Mlflow = Annotated[str | None, typer.Option(help="MLflow tracking URI (extra: mlflow)")]
 Wandb = Annotated[str | None, typer.Option(help="Weights & Biases project (extra: wandb)")]
@@ -147,7 +150,9 @@ def check(
 def submit(
     context: typer.Context,
     task: Task,
-    job_address: Annotated[str, typer.Option(help="the cluster's job server, http://HOST:8265")],
+    job_address: Annotated[
+        str, typer.Option(help="the cluster: http://HOST:8265, ray://HOST:PORT")
+    ],
     follow: Annotated[bool, typer.Option(help="print the job's log until it ends")] = True,
 ) -> None:
     """Send a search to a Ray cluster as a job; takes all options of `search`."""
@@ -156,7 +161,7 @@ def submit(
     command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
     options = command.make_context("submit", [task, *context.args]).params
     request = pipeline.Request(**locals_of(options))
-    raise typer.Exit(pipeline.submit(request, context.args, job_address, follow))
+    raise typer.Exit(pipeline.submit(request, job_address, follow=follow))
 
 
 @app.command(epilog="Example: resnet-tune trials results/digits/first --top 10 --format csv")

@@ -14,7 +14,6 @@ from typing import Any
 
 import ray
 
-from search.errors import UsageError
 from search.study import Study
 
 DRIVER_ENV = {
@@ -82,16 +81,9 @@ class Cluster:
 def connected(address: str | None) -> Iterator[Cluster]:
     """A connection to the cluster at `address` (None: RAY_ADDRESS, else a private local one).
 
-    Raises ConnectionError with one line when the cluster cannot be reached, UsageError for ray://.
+    Raises ConnectionError with one line when the cluster cannot be reached.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    if address.startswith("ray://"):
-        host = address.removeprefix("ray://").partition(":")[0]
-        raise UsageError(
-            f"{address}: over Ray Client a search would end with this connection (Ray advises"
-            " against it for Tune); use `resnet-tune submit` with"
-            f" --job-address http://{host}:8265, or on a node of the cluster --address {host}:6379"
-        )
     check_listening(address)
     local = address == "local"
     settings = DRIVER_ENV | ({"RAY_AUTH_MODE": "disabled"} if local else {})
@@ -100,15 +92,18 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
 
 @contextmanager
-def environment_with(settings: Mapping[str, str]) -> Iterator[None]:
-    """Variables for the block, where they are not set; afterwards the environment is as before."""
-    added = settings.keys() - os.environ.keys()
-    os.environ.update({key: settings[key] for key in added})
+def environment_with(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
+    """Variables for the block, where they are not set or `override`; then all is as before."""
+    before = dict(os.environ)
+    changed = {key: settings[key] for key in settings if override or key not in before}
+    os.environ.update(changed)
     try:
         yield
     finally:
-        for key in added:
+        for key in changed:
             os.environ.pop(key, None)
+            if key in before:
+                os.environ[key] = before[key]
 
 
 @contextmanager

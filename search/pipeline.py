@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import re
-import shlex
+import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from data_prep.prepare import prepare as prepare_data
 from data_prep.prepared import PreparedData, load_prepared
 from search import console
 from search.files import latest_search, read_json, write_json
+from search.request import Request, plan, resume_command, seconds
 from search.retrain import retrain as retrain_best
-from search.study import TASKS, Study, UsageError, customise, load_study
+from search.study import TASKS, Study, UsageError, load_study
 from search.table import print_trials
 from search.trials import Search, load
-from search.warm import warm_start
-
-PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-REMEMBERED = (
-    "sets",
-    "ranges",
-    "num_samples",
-    "num_epochs",
-    "seed",
-    "cpus_per_trial",
-    "gpus_per_trial",
-)
-
-
-@dataclass
-class Request:
-    """The options of `search`, as the command line gave them."""
-
-    task: str
-    data: Path
-    results: Path
-    name: str | None = None
-    num_samples: int | None = None
-    num_epochs: int | None = None
-    seed: int | None = None
-    sets: list[str] = field(default_factory=list)
-    ranges: list[str] = field(default_factory=list)
-    resume: bool = False
-    time_budget: str | None = None
-    patience: int | None = None
-    warm_start: list[Path] = field(default_factory=list)
-    max_concurrent: int | None = None
-    max_failures: int = 3
-    cpus_per_trial: float | None = None
-    gpus_per_trial: str | None = None
-    address: str | None = None
-    storage: str | None = None
-    mlflow: str | None = None
-    wandb: str | None = None
 
 
 def prepare(
@@ -84,12 +41,16 @@ def prepare(
 
 def search(request: Request) -> int:
     """Run, resume or extend a search and print its table; the exit code."""
+    if request.over_client:
+        return submit(request, request.ray_address)
     study, search_dir, remembered = plan(request)
     return run_planned(request, study, search_dir, remembered)[1]
 
 
 def check(request: Request) -> int:
     """Examine cluster, data and storage, and try one batch; the exit code."""
+    if request.over_client:
+        return submit(request, request.ray_address, command="check")
     from search.check import check as check_cluster
 
     study, search_dir, _ = plan(request)
@@ -97,85 +58,36 @@ def check(request: Request) -> int:
     return check_cluster(study, data, search_dir, request.address, request.storage)
 
 
-def submit(request: Request, words: Sequence[str], job_address: str, follow: bool) -> int:
-    """Send the search to a cluster's job server; `words` are its options as they were typed."""
+def submit(
+    request: Request,
+    server: str | None,
+    *,
+    command: str = "search",
+    more: Sequence[str] = (),
+    follow: bool = True,
+) -> int:
+    """Send a command to a cluster's job server, at http:// or ray://; the exit code.
+
+    Its folders are the cluster's, and so is the driver: Ray Tune itself moves there over Ray
+    Client, but would end with the connection.
+    """
     from search.submit import submit as submit_job
 
-    name = request.name or datetime.now().strftime("%Y%m%d-%H%M%S")
-    study = plan(request)[0] if not request.resume else load_study(request.task)
-    folders = {"--data": request.data.absolute(), "--results": request.results.absolute()}
-    given = [word for item in folders.items() for word in map(str, item)]
-    code = submit_job(request.task, [*words, *given, "--name", name], job_address, follow)
-    place = folders["--results"] / study.task / name
-    console.notice(f"results: {place} on the head node")
+    name = request.name
+    if name is None and not request.resume:
+        name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    storage = request.storage
+    if storage is not None and "://" not in storage:
+        storage = str(Path(storage).expanduser().absolute())
+    address = None if request.over_client else request.address
+    sent = dataclasses.replace(request, name=name, storage=storage, address=address)
+    local = dataclasses.replace(sent, warm_start=[])  # earlier searches lie on the cluster
+    study = load_study(request.task) if request.resume else plan(local)[0]
+    code = submit_job(command, request.task, [*sent.words(), *more], server or "", follow)
+    if command != "check":
+        place = request.results.absolute() / study.task / (name or "")
+        console.notice(f"results: {place} on the head node")
     return code
-
-
-def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
-    """Check all options before anything starts: the study, its directory, what to remember."""
-    study = load_study(request.task)
-    folder = request.results / study.task
-    if request.name is not None and not PLAIN_NAME.fullmatch(request.name):
-        raise UsageError(f"--name {request.name!r}: use letters, digits, dot, dash and underscore")
-    if request.resume:
-        search_dir = (
-            folder / request.name if request.name else latest_search(request.results, study.task)
-        )
-        if (search_dir / "search.json").exists():
-            recall(request, read_json(search_dir / "search.json").get("overrides", {}))
-    else:
-        search_dir = folder / (request.name or datetime.now().strftime("%Y%m%d-%H%M%S"))
-    seconds(request.time_budget)
-    study = customise(
-        study,
-        sets=request.sets,
-        ranges=request.ranges,
-        num_samples=request.num_samples,
-        num_epochs=request.num_epochs,
-        seed=request.seed,
-        cpus_per_trial=request.cpus_per_trial,
-        gpus_per_trial=gpus(request.gpus_per_trial),
-    )
-    warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
-    remembered = {key: getattr(request, key) for key in REMEMBERED}
-    earlier = [str(path.resolve()) for path in request.warm_start]
-    return study, search_dir, {"task": request.task, "warm_start": earlier, **remembered}
-
-
-def recall(request: Request, overrides: dict[str, Any]) -> None:
-    """Take over what the first session was told, wherever this one says nothing else."""
-    for key in ("sets", "ranges"):
-        said = {spec.partition("=")[0] for spec in [*request.sets, *request.ranges]}
-        kept = [spec for spec in overrides.get(key, []) if spec.partition("=")[0] not in said]
-        setattr(request, key, [*kept, *getattr(request, key)])
-    request.warm_start = request.warm_start or [Path(p) for p in overrides.get("warm_start", [])]
-    for key in REMEMBERED:
-        if getattr(request, key) is None:
-            setattr(request, key, overrides.get(key))
-
-
-def gpus(text: str | float | None) -> float | None:
-    """GPUs of a trial; None where the cluster decides (also for `auto`). Raises UsageError."""
-    try:
-        number = None if text is None or text == "auto" else float(text)
-    except ValueError:
-        number = -1.0
-    if number is not None and not 0 <= number < math.inf:
-        raise UsageError(f"--gpus-per-trial {text}: use a number such as 0.25 or 1, or auto")
-    return number
-
-
-def seconds(text: str | None) -> float | None:
-    """A time span in seconds: `90`, `90s`, `30m`, `2h`, `1h30m`. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        span = float(text) if re.fullmatch(r"[\d.]+", text) else pd.Timedelta(text).total_seconds()
-    except ValueError:
-        span = 0.0
-    if not span > 0:
-        raise UsageError(f"--time-budget {text}: write it like 90s, 30m, 2h or 1h30m")
-    return span
 
 
 def run_planned(
@@ -207,20 +119,6 @@ def run_planned(
         console.notice(f"stopped: {cut}; go on with: {resume_command(request, found)}")
     console.notice(f"results: {search_dir}")
     return found, 130 if cut and cut.startswith("interrupted") else 0
-
-
-def resume_command(request: Request, found: Search) -> str:
-    """The command that goes on with a search that was cut."""
-    words = ["resnet-tune", "search", request.task, "--name", found.path.name, "--resume"]
-    for option, value, default in (
-        ("--data", request.data, Path("data")),
-        ("--results", request.results, Path("results")),
-        ("--address", request.address, None),
-        ("--storage", request.storage, None),
-    ):
-        if value != default:
-            words += [option, str(value)]
-    return shlex.join(words)
 
 
 def opened(
@@ -301,6 +199,10 @@ def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None
 
 def run(request: Request, source: Path | None, valid_fraction: float) -> int:
     """prepare + search + retrain + predict + report; the exit code."""
+    if request.over_client:
+        folder = [] if source is None else ["--source", str(source.absolute())]
+        more = [*folder, "--valid-fraction", str(valid_fraction)]
+        return submit(request, request.ray_address, command="run", more=more)
     study, search_dir, remembered = plan(request)
     root = request.data / study.task
     if source is not None or study.task == "digits" or not (root / "split.csv").exists():

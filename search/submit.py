@@ -1,4 +1,4 @@
-"""`resnet-tune submit`: the same search as a Ray job, so that this computer may be switched off.
+"""The same command as a Ray job, so that this computer may be switched off: `submit`, and ray://.
 
 The job's working directory is this project's code alone, packed from where it is installed; data
 and results are paths on the cluster (or storage URIs), which the job's own preflight checks.
@@ -7,6 +7,7 @@ and results are paths on the cluster (or storage URIs), which the job's own pref
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import shutil
@@ -18,38 +19,41 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from search import console
-from search.cluster import PACKAGES, knock
+from search.cluster import PACKAGES, environment_with, knock
 from search.preflight import size
+from search.request import RAY_CLIENT
 from search.storage import one_line
 
 LEFT_OUT = ("__pycache__", "*.pyc", "data", "results", "tests", ".*")
+CLIENT_PORT = 10001  # Ray's own default of --ray-client-server-port
+CLIENT_ATTEMPTS = 3
 POLL = 1.0  # seconds between two looks at the job's logs
 # Settings, not secrets: nodes have credentials of their own, and a job's environment can be read.
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "RESNET_TUNE_CACHE")
 
 
-def submit(task: str, words: Sequence[str], job_address: str, follow: bool) -> int:
-    """Send `resnet-tune search TASK` with these words; follow its logs to its end.
+def submit(command: str, task: str, words: Sequence[str], address: str, follow: bool) -> int:
+    """Send `resnet-tune COMMAND TASK` with these words; follow its logs to its end.
 
     Returns 0 when the job succeeded, or was only sent. Raises ConnectionError when the job server
     cannot be reached, ValueError for an address that is none, or when the job fails.
     """
-    client = job_client(job_address)
+    server = asked_of_client(address) if address.startswith(RAY_CLIENT) else address
+    client = job_client(server)
     with packed_code(task) as (folder, entry):
-        command = shlex.join(["python", "-m", "search", "search", entry, *words])
+        line = shlex.join(["python", "-m", "search", command, entry, *words])
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         console.notice(f"working directory: {size(folder_size(folder))} of code")
         try:
             job = client.submit_job(
-                entrypoint=command,
+                entrypoint=line,
                 runtime_env={"working_dir": str(folder), "env_vars": env},
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise ValueError(
-                f"job server {job_address} refused the job: {one_line(error)}"
-            ) from None
-    console.notice(f"job: {job} runs {command}")
-    at = f"--address {job_address}"
+            raise ValueError(f"job server {server} refused the job: {one_line(error)}") from None
+    console.notice(f"job: {job} runs {line}")
+    console.notice("it goes on without this terminal; to look at it or end it:")
+    at = f"--address {server}"
     for what in ("status", "logs -f", "stop"):
         verb, _, option = what.partition(" ")
         console.notice(f"  ray job {verb} {at} {job}{' ' + option if option else ''}")
@@ -66,12 +70,46 @@ def job_client(address: str) -> Any:
         knock(place.hostname or "", place.port or default)
         from ray.job_submission import JobSubmissionClient
 
-        return JobSubmissionClient(address)
+        with environment_with({"RAY_API_SERVER_ADDRESS": address}, override=True):
+            return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, OSError) as error:
         raise ConnectionError(
-            f"no Ray job server at {address} ({one_line(error)}); check --job-address, and that"
-            " `ray[default]` is installed on the head node"
+            f"no Ray job server at {address} ({one_line(error)}); check the address, and that the"
+            " head node has `ray[default]` and was started with --dashboard-host=0.0.0.0"
         ) from None
+
+
+def asked_of_client(address: str) -> str:
+    """The job server of the cluster behind ray://HOST:PORT. Raises ConnectionError in one line."""
+    place = urlsplit(address)
+    try:
+        knock(place.hostname or "", place.port or CLIENT_PORT)
+        return f"http://{dashboard_of_client(address)}"
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]  # above it may stand the server's traceback
+        raise ConnectionError(
+            f"Ray cluster {address!r} cannot be reached ({reason}); check --address"
+        ) from None
+
+
+def dashboard_of_client(address: str) -> str:
+    """HOST:PORT of the dashboard, which is the job server as well.
+
+    Ray starts a process on the head for every client, by a fork beside gRPC's threads: one in some
+    twenty hangs, is given up after 30 s, and is worth another attempt.
+    """
+    import ray
+
+    for attempt in range(1, CLIENT_ATTEMPTS + 1):
+        try:
+            context = ray.init(address, logging_level=logging.ERROR)
+            context.disconnect()
+            return str(context.dashboard_url)
+        except ConnectionAbortedError:
+            if attempt == CLIENT_ATTEMPTS:
+                raise
+            console.notice(f"{address} did not answer within Ray's 30 s; asking again")
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager

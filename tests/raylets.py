@@ -98,6 +98,7 @@ class Cluster:
     head: Node
     port: int
     dashboard_port: int
+    client_port: int
     isolated: bool
     workers: list[Node] = field(default_factory=list)
     started: int = 1
@@ -111,6 +112,11 @@ class Cluster:
     def job_address(self) -> str:
         """The job server."""
         return f"http://{self.head.ip}:{self.dashboard_port}"
+
+    @property
+    def client_address(self) -> str:
+        """The server of Ray Client."""
+        return f"ray://{self.head.ip}:{self.client_port}"
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """The command as it must be run to be on the head's network."""
@@ -255,7 +261,8 @@ def start_head(*, cpus: int, gpus: int) -> Cluster:
     """The head node, on 10.77.0.1 of a network of its own where that is allowed."""
     isolated = namespaces_allowed()
     ip = "10.77.0.1" if isolated else "127.0.0.1"
-    port, dashboard = (6379, 8265) if isolated else (free_port(), free_port())
+    ports = (6379, 8265, 10001) if isolated else (free_port(), free_port(), free_port())
+    port, dashboard, client = ports
     options = [
         "--head",
         f"--node-ip-address={ip}",
@@ -264,11 +271,10 @@ def start_head(*, cpus: int, gpus: int) -> Cluster:
         f"--dashboard-host={ip}",
         f"--num-cpus={cpus}",
         f"--num-gpus={gpus}",
-        "--ray-client-server-port=" + str(10001 if isolated else free_port()),
+        f"--ray-client-server-port={client}",
     ]
     head = start_node("head", ip, options, {}, isolated, {})
-    cluster = Cluster(head, port, dashboard, isolated)
-    return cluster
+    return Cluster(head, port, dashboard, client, isolated)
 
 
 def make_bridge(cluster: Cluster) -> None:

@@ -16,6 +16,10 @@ Reporting tasks, 10 seeds, mean and standard error over the seeds; `epochs_ratio
     random            .653 .016  .512 .018  .425 .015  .346 .009  .279 .008  .246 .006
     ray, defaults     .657 .029  .572 .019  .543 .018  .532 .018  .522 .018  .516 .018
     ray, grace 4      .583 .012  .406 .012  .331 .012  .265 .013  .216 .013  .194 .014
+    optuna, halving   .653 .016  .582 .016  .530 .018  .510 .017  .497 .017  .483 .017
+    one epoch, best  1.276 .033 1.278 .025  .947 .034  .669 .026  .463 .006  .383 .010
+    syne tune, ASHA   .650 .025  .458 .008  .371 .008  .313 .008  .274 .009  .257 .008
+    syne tune, BOHB   .633 .019  .478 .012  .398 .005  .346 .008  .309 .009  .297 .008
     project           .527 .018  .330 .015  .218 .012  .104 .012  .016 .010 -.014 .010
 
 What was tried, on the choosing tasks, 5 seeds; regret at 10 and 20 trainings, standard error of the
