@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from data_prep.prepared import PreparedData
 from search import console
 from search.cluster import Cluster, connected, trial_resources
 from search.measure import Measured, measure_on_cluster
 from search.node_data import NodeData, serve
-from search.preflight import Finding, blocking, examine, line, size
+from search.preflight import Finding, blocking, examine, line
 from search.storage import search_storage
 from search.study import Study
 
@@ -58,7 +60,7 @@ def batch_finding(name: str, result: Measured | str) -> Finding:
     return Finding(
         "ok",
         f"one batch, {name}: about {seconds(result.epoch_seconds)} an epoch on {result.device},"
-        f" {size(result.memory)} of memory, {size(result.checkpoint)} a checkpoint",
+        f" {decimal(int(result.memory))} of memory, {decimal(int(result.checkpoint))} a checkpoint",
     )
 
 
@@ -76,7 +78,7 @@ def forecast(
     return Finding(
         "ok",
         f"forecast: {at_once} trials at once, about {epochs:.0f} epochs, {seconds(wall)},"
-        f" {gpu_hours:.2g} GPU-hours, at most {size(space)} of checkpoints",
+        f" {gpu_hours:.2g} GPU-hours, at most {decimal(int(space))} of checkpoints",
     )
 
 

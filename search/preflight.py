@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ray.tune import PlacementGroupFactory
+from rich.filesize import decimal
 
 from data_prep.prepared import PreparedData
-from search import console
-from search.cluster import Cluster, Node, living_nodes, trial_resources
-from search.measure import packed_gpus
-from search.node_data import PACKED, NodeData, serve
+from search.cluster import Cluster, Node, living_nodes
+from search.node_data import PACKED
 from search.probe import Answer, Question, ask_nodes, free_bytes
 from search.provenance import versions
-from search.storage import PROBE, Storage, one_line, search_storage
+from search.storage import PROBE, Storage, one_line
 from search.study import Study
 
 LEAST_FREE = 64 * 2**20  # bytes of disk below which a search would soon stop
-WORKER_MEMORY = 0.8e9  # bytes: torch, torchvision and Ray in one worker process
-BINDING = (
-    "python",
-    "torch",
-    "torchvision",
-    "ray",
-    "pydantic",
-)  # differences change or break trials
+WORKER_MEMORY = 800_000_000  # bytes: torch, torchvision and Ray in one worker process
+BINDING = ("python", "torch", "torchvision", "ray", "pydantic")  # others change or break trials
 SHOWN_NODES = 3
 
 
@@ -106,8 +98,8 @@ def memory(cluster: Cluster, resources: dict[str, float]) -> list[Finding]:
         count, there = node.trials(resources), node.resources.get("memory", float("inf"))
         if count * WORKER_MEMORY > there:
             short[node.ip] = (
-                f"memory: {count} trials at once need about {size(count * WORKER_MEMORY)} for their"
-                f" processes alone, Ray offers {size(there)}; raise --cpus-per-trial"
+                f"memory: {count} trials at once need about {decimal(count * WORKER_MEMORY)} for"
+                f" their processes alone, Ray offers {decimal(int(there))}; raise --cpus-per-trial"
             )
     return group("warning", short, "")
 
@@ -193,13 +185,13 @@ def data_findings(data: PreparedData, answers: Sequence[tuple[Node, Answer]]) ->
     ways = {
         "shared": f"{counts['shared']} nodes see {data.root}",
         "cached": f"{counts['cached']} hold a copy",
-        "absent": f"{counts['absent']} are sent {size(bytes_packed)} through the object store",
+        "absent": f"{counts['absent']} are sent {decimal(bytes_packed)} through the object store",
     }
     told = ", ".join(text for kind, text in ways.items() if counts[kind])
     findings = [Finding("ok", f"data: fingerprint {data.fingerprint[:12]}; {told}")]
     for node, answer in answers:
         if answer.data == "absent" and answer.cache_free < bytes_packed + LEAST_FREE // 8:
-            room = f"{size(answer.cache_free)} free for a copy of {size(bytes_packed)}"
+            room = f"{decimal(answer.cache_free)} free for a copy of {decimal(bytes_packed)}"
             text = f"data: node {node.ip} has {room}"
             findings.append(
                 Finding("error", f"{text}; set RESNET_TUNE_CACHE there to a larger disk")
@@ -218,11 +210,15 @@ def named_files(study: Study) -> tuple[tuple[str, int], ...]:
 
 def disk(free: dict[str, int], purpose: str) -> list[Finding]:
     """Nodes whose disk is as good as full."""
-    short = {place: f"has {size(n)} free {purpose}" for place, n in free.items() if n < LEAST_FREE}
+    short = {
+        place: f"has {decimal(count)} free {purpose}"
+        for place, count in free.items()
+        if count < LEAST_FREE
+    }
     if short:
-        return group("error", short, f"; at least {size(LEAST_FREE)} are needed", "disk: ")
+        return group("error", short, f"; at least {decimal(LEAST_FREE)} are needed", "disk: ")
     least = min(free.values(), default=None)
-    return [] if least is None else [Finding("ok", f"disk: {size(least)} free {purpose}")]
+    return [] if least is None else [Finding("ok", f"disk: {decimal(least)} free {purpose}")]
 
 
 def group(
@@ -236,66 +232,6 @@ def group(
         who = names if names == "this machine" else f"node{'s' if len(nodes) > 1 else ''} {names}"
         findings.append(Finding(level, f"{kind}{who} {text}{advice}"))
     return findings
-
-
-def size(count: float) -> str:
-    """Bytes in a unit that people read: 64 MB."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count:.0f} bytes"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a search runs, found good."""
-
-    resources: dict[str, float]
-    """CPUs and GPUs of one trial."""
-    storage: Storage
-    data: NodeData
-    server: Any
-    """Keeps the data server alive; None where all nodes are this machine."""
-
-
-def take_place(
-    study: Study,
-    data: PreparedData,
-    search_dir: Path,
-    storage: str | None,
-    cluster: Cluster,
-    pack_gpus: bool,
-) -> Place:
-    """Look the cluster over and get ready to run on it.
-
-    Raises ValueError with all that would make the search fail; prints what is worth a look.
-    """
-    resources = trial_resources(study, cluster)
-    place = search_storage(storage, search_dir, study.task)
-    if cluster.dashboard:
-        console.notice(f"Ray dashboard: http://{cluster.dashboard}")
-    findings = examine(study, data, place, cluster, resources)
-    for finding in findings:
-        if finding.level == "warning" or (finding.level == "ok" and not cluster.local):
-            console.notice(line(finding))
-    reason = blocking(findings)
-    if reason:
-        raise ValueError(reason)
-    server = None if cluster.local else serve(data.root)
-    node_data = NodeData(str(data.root.resolve()), data.fingerprint)
-    if pack_gpus and resources["GPU"] == 1:
-        resources = resources | {"GPU": packed_gpus(study, node_data, resources)}
-    return Place(resources, place, node_data, server)
-
-
-def trial_request(resources: dict[str, float]) -> Callable[[dict[str, Any]], PlacementGroupFactory]:
-    """What Ray reserves for a trial: a whole GPU where its part was too small."""
-
-    def request(config: dict[str, Any]) -> PlacementGroupFactory:
-        gpus = 1.0 if config.get("_alone") else resources["GPU"]
-        return PlacementGroupFactory([{**resources, "GPU": gpus}])
-
-    return request
 
 
 def line(finding: Finding) -> str:

@@ -29,7 +29,7 @@ from search.files import (
 from search.ledger import LEDGER, Ledger, TrialRecord
 from search.live import LiveView
 from search.optuna_asha import OptunaAsha
-from search.preflight import Place, take_place, trial_request
+from search.place import Place, take_place, trial_request
 from search.provenance import describe_search, now
 from search.recorder import Recorder, folder_name
 from search.schedulers import make_scheduler

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from rich.filesize import decimal
+
 from search import console
 from search.cluster import PACKAGES, environment_with, knock
-from search.preflight import size
 from search.request import RAY_CLIENT
 from search.storage import one_line
 
@@ -43,7 +44,7 @@ def submit(command: str, task: str, words: Sequence[str], address: str, follow: 
     with packed_code(task) as (folder, entry):
         line = shlex.join(["python", "-m", "search", command, entry, *words])
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        console.notice(f"working directory: {size(folder_size(folder))} of code")
+        console.notice(f"working directory: {decimal(folder_size(folder))} of code")
         try:
             job = client.submit_job(
                 entrypoint=line,

@@ -11,7 +11,8 @@ from typing import Any
 
 from search.errors import UsageError
 from search.files import strict
-from search.table_text import Row, markdown, terminal_text
+from search.table_grid import Row
+from search.table_text import markdown, terminal_text
 from search.trials import COLUMNS, Search, trial_row
 
 PATH = "path"  # whether a trial trained on images or features: in tables, not in trials.csv

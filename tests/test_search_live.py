@@ -139,7 +139,7 @@ def test_many_running_trials_do_not_outgrow_the_terminal() -> None:
 def test_unfinished_trials_of_an_earlier_session_wait() -> None:
     stage = Stage(terminal=False)
     stage.records["t0000"] = TrialRecord("t0000", {}, status="running", history={1: {}})
-    assert stage.view.counts() == "1 waiting"
+    assert stage.view.progress.counts() == "1 waiting"
 
 
 def test_stopped_and_paused_trials_save_epochs() -> None:
@@ -148,7 +148,7 @@ def test_stopped_and_paused_trials_save_epochs() -> None:
         history: dict[int, dict[str, float]] = {epoch: {} for epoch in range(1, epochs + 1)}
         trial_id = f"t{number:04d}"
         stage.records[trial_id] = TrialRecord(trial_id, {}, status=status, history=history)
-    assert stage.view.saved() == "14 epochs saved by early stopping (52%)"
+    assert stage.view.progress.saved() == "14 epochs saved by early stopping (52%)"
 
 
 def test_an_error_in_the_view_is_told_once_and_does_not_reach_ray() -> None:

@@ -46,7 +46,7 @@ def test_other_versions_block_only_where_they_bind() -> None:
 def test_full_disks_and_missing_files_block(tmp_path: Path) -> None:
     assert blocking(disk({"a": 10**9}, "for results")) is None
     full = blocking(disk({"a": 10**9, "b": 10**7}, "for results"))
-    assert full == "disk: node b has 10 MB free for results; at least 67.1 MB are needed"
+    assert full == "disk: node b has 10.0 MB free for results; at least 67.1 MB are needed"
     data = prepare(LAYOUT, None, tmp_path / "digits")
     absent = dataclasses.replace(GOOD, data="absent")
     assert blocking(data_findings(data, nodes(GOOD, absent))) is None
