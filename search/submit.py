@@ -87,7 +87,8 @@ def asked_of_client(address: str) -> str:
         knock(place.hostname or "", place.port or CLIENT_PORT)
         return f"http://{dashboard_of_client(address)}"
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]  # above it may stand the server's traceback
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        reason = told[-1]  # above it may stand the server's traceback
         raise ConnectionError(
             f"Ray cluster {address!r} cannot be reached ({reason}); check --address"
         ) from None
