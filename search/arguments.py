@@ -45,7 +45,10 @@ WarmStart = Annotated[
     list[Path] | None,
     typer.Option("--warm-start", help="an earlier search of the task to learn from; repeatable"),
 ]
-MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="trials at once")]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option(min=1, help="trials at once, by default all that fit; an autoscaler makes room"),
+]
 MaxFailures = Annotated[int, typer.Option(min=0, help="restarts of a trial whose process died")]
 CpusPerTrial = Annotated[float | None, typer.Option(help="CPU cores a trial, also its threads")]
 GpusPerTrial = Annotated[

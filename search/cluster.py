@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ DRIVER_ENV = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # trials without a GPU must not see any
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # search.run stops cleanly by itself
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many; 1 by default
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
@@ -34,6 +37,7 @@ WORKER_ENV = {
 LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
 PACKAGES = ("data_prep", "trainables", "search")
 CONNECT_TIMEOUT = 10.0  # seconds
+LOOK_PERIOD = 5  # seconds between two looks at which nodes there are, while a search runs
 ROUNDING = 1e-9  # of fractions such as 10 x 0.1 GPUs
 
 
@@ -171,6 +175,16 @@ def living_nodes() -> tuple[Node, ...]:
         if node["Alive"]
     ]
     return tuple(sorted(nodes, key=lambda node: (node.node_id != here, node.ip, node.node_id)))
+
+
+def trial_slots(wanted: dict[str, float]) -> Callable[[], int]:
+    """Tells how many trials of these resources the nodes of the moment hold."""
+
+    @functools.lru_cache(maxsize=1)
+    def at(period: int) -> int:
+        return Cluster(False, living_nodes()).trials(wanted)
+
+    return lambda: at(int(time.monotonic() // LOOK_PERIOD))
 
 
 def trial_resources(study: Study, cluster: Cluster) -> dict[str, float]:

@@ -23,10 +23,6 @@ class Record(Protocol):
     error: str | None
     checkpoint: str | None
 
-    @property
-    def number(self) -> int:
-        """Position in the search, from 0."""
-
 
 @dataclass(eq=False)
 class Observed:

@@ -7,28 +7,27 @@ search is a new searcher, fed with the records of the ledger.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from search.encoding import Encoding
-from search.multifidelity import GaussianProposals
 from search.observed import BAD, UNFINISHED, Mode, Observed, Record, is_diverged, observe
 from search.rungs import Rungs, rung_levels
-from search.sampling import Proposal, RungProposals
-from search.space import Config, Key, Space, active, check_space, grid, key, project
+from search.space import Space, check_space
+from search.untried import Untried
 
 SAMPLER = "gp"  # the defaults: what wins tests/benchmarks/search_quality.py
 SCHEDULER = "promoting"
 GRACE_PERIOD = 3
 REDUCTION_FACTOR = 3
 SCHEDULERS = ("promoting", "asha", "none")
-RANDOM_TRIES = 200  # random configurations before a space too large to list counts as exhausted
 
 
 class OptunaAsha(Searcher):  # type: ignore[misc]
@@ -56,11 +55,15 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         past: Sequence[Record] = (),
         warm: Sequence[Record] = (),
         max_concurrent: int | None = None,
+        slots: Callable[[], int] | None = None,
         last_checkpoint: Callable[[str], str | None] = lambda trial_id: None,
     ) -> None:
         """`past` are this search's own trials, `warm` those of others: for the sampler only.
 
         `enqueue` holds complete configurations with their origin, tried after the baseline.
+        `slots` tells how many trials there is room for now: so many and one more, which waits for
+        the next one to end, are handed out. `max_concurrent` stands instead of that where it is
+        given; without either there is no limit.
         `last_checkpoint` finds what a trial whose process died goes on from.
         """
         super().__init__(metric=metric, mode=mode)
@@ -72,6 +75,7 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         self.num_samples = num_samples
         self.num_epochs = num_epochs
         self.max_concurrent = max_concurrent
+        self.slots = slots
         self.scheduler = scheduler
         self.trials = {record.trial_id: observe(record, metric) for record in past}
         levels = rung_levels(num_epochs, grace_period, reduction_factor)
@@ -81,49 +85,33 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         self.running: set[str] = set()
         self.exhausted = False
         self.last_checkpoint = last_checkpoint
+        self.alone: list[Trial] = []
+        """Ray's objects of the trials that want a GPU of their own."""
         self._alone: set[str] = set()
         self._given_up: set[str] = set()
-        self._next_number = 1 + max((record.number for record in past), default=-1)
+        self._new_ids = (
+            i for i in map("t{:04d}".format, itertools.count()) if i not in self.trials
+        )
         self._project_ids: dict[str, str] = {}
-        self._seen = {self._key(trial.config) for trial in self.trials.values()}
-        self._rng = np.random.default_rng([seed, len(self.trials)])
-        sampler_seed = int(self._rng.integers(2**31))
-        self._encoding = Encoding(space)
-        self._proposals: GaussianProposals | RungProposals
-        if sampler == "gp":
-            self._proposals = GaussianProposals(space, mode, (*levels, num_epochs), sampler_seed)
-        else:
-            self._proposals = RungProposals(
-                space, sampler, mode, (*levels, num_epochs), sampler_seed
-            )
+        self._untried = Untried(
+            space,
+            sampler,
+            mode,
+            (*levels, num_epochs),
+            seed=[seed, len(self.trials)],
+            given=[*([(baseline, "baseline")] if baseline is not None else []), *enqueue],
+            tried=[trial.config for trial in self.trials.values()],
+        )
         self._unfinished = deque(
             trial_id
             for trial_id, trial in self.trials.items()
             if trial.status in UNFINISHED and trial_id not in self.rungs.paused
         )
-        self._queue = self._first_ones(baseline, enqueue)
-
-    def _first_ones(
-        self,
-        baseline: Mapping[str, Any] | None,
-        enqueue: Sequence[tuple[Mapping[str, Any], str]],
-    ) -> deque[tuple[Config, str]]:
-        """The configurations that are given, without those that have been tried."""
-        wanted = [(baseline, "baseline")] if baseline is not None else []
-        queue: dict[Any, tuple[Config, str]] = {}
-        for config, origin in [*wanted, *enqueue]:
-            projected = project(self.space, config)
-            if self._key(projected) not in self._seen:
-                queue.setdefault(self._key(projected), (projected, origin))
-        return deque(queue.values())
-
-    def _key(self, config: Mapping[str, Any]) -> Key:
-        """What makes a configuration distinct: the searched knobs that exist in it."""
-        return key({name: config[name] for name in active(self.space, config)})
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial for Ray's trial id, None (not now), or FINISHED."""
-        if self.max_concurrent and len(self.running) >= self.max_concurrent:
+        room = self._room()
+        if room < 1 or (room < 2 and self._promotion_waits()):
             return None
         trial = self._again() or self._returning() or self._new()
         if trial is None:
@@ -139,13 +127,33 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
             "_alone": trial.trial_id in self._alone,
         }
 
+    def _room(self) -> float:
+        """How many trials may be handed out now.
+
+        0 while one waits for a GPU of its own: the next to start would take a part of it.
+        """
+        if any(trial.status == Trial.PENDING for trial in self.alone):
+            return 0
+        if self.max_concurrent:
+            return self.max_concurrent - len(self.running)
+        return self.slots() + 1 - len(self.running) if self.slots else math.inf
+
+    def _promotion_waits(self) -> bool:
+        """Whether the next place belongs to a paused trial, which the scheduler starts itself."""
+        promotable = self.rungs.promotable()
+        return promotable is not None and promotable not in self._strangers()
+
+    def _strangers(self) -> set[str]:
+        """Paused trials of an earlier session, which Ray does not know."""
+        return self.rungs.paused - set(self._project_ids.values())
+
     def _again(self) -> Observed | None:
         """A trial that an earlier session left unfinished."""
         return self.trials[self._unfinished.popleft()] if self._unfinished else None
 
     def _returning(self) -> Observed | None:
         """A trial that an earlier session paused, and that is promoted now."""
-        strangers = self.rungs.paused - set(self._project_ids.values())
+        strangers = self._strangers()
         if not strangers:
             return None
         chosen = self.next_promotion()
@@ -178,38 +186,13 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         """A trial that has not been tried before, while the budget lasts."""
         if self.exhausted or len(self.trials) >= self.num_samples:
             return None
-        attrs: dict[str, Any] = {}
-        if self._queue:
-            config, origin = self._queue.popleft()
-        else:
-            origin = "sampler"
-            proposal = self._untried()
-            if proposal is None:
-                self.exhausted = True
-                return None
-            config, attrs = proposal
-        trial = Observed(f"t{self._next_number:04d}", config, origin, sampler_attrs=attrs)
-        self._next_number += 1
-        self._seen.add(self._key(config))
+        found = self._untried.next([*self.warm, *self.trials.values()])
+        if found is None:
+            self.exhausted = True
+            return None
+        trial = Observed(next(self._new_ids), found.config, found.origin, sampler_attrs=found.attrs)
         self.trials[trial.trial_id] = trial
         return trial
-
-    def _untried(self) -> Proposal | None:
-        """A proposal that has not been made before; None when the space holds no more."""
-
-        def is_new(config: Config) -> bool:
-            return self._key(config) not in self._seen
-
-        proposal = self._proposals.propose([*self.warm, *self.trials.values()], is_new)
-        if proposal is not None:
-            return proposal
-        points = grid(self.space)
-        if points is not None:
-            left = [point for point in points if is_new(point)]
-            return (left[self._rng.integers(len(left))], {}) if left else None
-        draws = self._encoding.draw(RANDOM_TRIES, self._rng)
-        configs = (self._encoding.config(point) for point in draws)
-        return next(((config, {}) for config in configs if is_new(config)), None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ray: an epoch that did not end the trial."""

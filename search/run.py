@@ -16,7 +16,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from data_prep.prepared import PreparedData
 from search import console
 from search.budget import Budget
-from search.cluster import connected
+from search.cluster import connected, trial_slots
 from search.features import shared_features
 from search.files import (
     SEARCH_JSON,
@@ -187,6 +187,7 @@ def fit(
         warm=warm,
         enqueue=[*points, *enqueue],
         max_concurrent=options.max_concurrent,
+        slots=trial_slots(place.resources),
         last_checkpoint=last_checkpoint,
     )
 

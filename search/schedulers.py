@@ -22,6 +22,11 @@ class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         self.searcher = searcher
 
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Show the searcher a trial that is to have a GPU of its own."""
+        if trial.config["_alone"]:
+            self.searcher.alone.append(trial)
+
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """None: Ray starts pending trials by itself, and the inherited scan is linear in trials."""
         return None
@@ -81,6 +86,7 @@ class PromotingScheduler(PlainScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Remember Ray's object, to promote the trial by."""
+        super().on_trial_add(tune_controller, trial)
         self._trials[project_id(trial)] = trial
 
     def decide(self, trial_id: str, epoch: int, value: float) -> str:

@@ -42,7 +42,7 @@ BASELINE = "t0000"
 
 @dataclass(frozen=True)
 class Search:
-    """One search: `info` is search.json, `records` the ledger's trials by id."""
+    """One search: `info` is search.json, `records` the ledger's trials by id and in its order."""
 
     path: Path
     info: dict[str, Any]
@@ -51,7 +51,7 @@ class Search:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial, as in trials.csv, in the order the trials were started."""
+        """One row a trial, as in trials.csv, in the order the trials were proposed."""
         return trial_frame(self.records, self.metric, self.mode, self.running)
 
     @cached_property
@@ -100,7 +100,8 @@ def load(search_dir: str | Path) -> Search:
         raise ValueError(
             f"{path / SEARCH_JSON} lacks {', '.join(sorted(missing))}; restore the file"
         )
-    return Search(path, info, read_ledger(path / LEDGER), is_running(path))
+    records = sorted(read_ledger(path / LEDGER).values(), key=lambda record: record.number)
+    return Search(path, info, {record.trial_id: record for record in records}, is_running(path))
 
 
 def shown_status(record: TrialRecord, running: bool) -> str:

@@ -34,10 +34,6 @@ class Past:
     error: str | None = None
     checkpoint: str | None = None
 
-    @property
-    def number(self) -> int:
-        return int(self.trial_id[1:])
-
 
 def searcher(space: Space = SPACE, **settings: Any) -> OptunaAsha:
     settings = {"num_samples": 20, "num_epochs": 9, "scheduler": "none", **settings}

@@ -17,7 +17,7 @@ import pytest
 from filelock import Timeout
 from PIL import Image
 
-from search.features import FeatureWorker, worker_options
+from search.feature_workers import FeatureWorker, worker_options
 from search.ledger import read_events
 from search.trials import load
 from tests.dog_features import made_up_dogs, random_weights, small_config

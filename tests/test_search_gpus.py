@@ -63,7 +63,7 @@ def test_eight_quarters_run_at_once_each_on_the_right_gpu(
     cluster: Cluster, data: Path, tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace"
-    slow = ["--set", "epoch_seconds=3", "--set", f"trace={trace}", "--num-samples", "16"]
+    slow = ["--set", "epoch_seconds=2", "--set", f"trace={trace}", "--num-samples", "16"]
     found = search(cluster, data, tmp_path / "results", *slow)
     assert set(found.trials["status"]) == {"completed"}
     assert most_at_once(found) == 8

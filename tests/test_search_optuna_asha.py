@@ -114,6 +114,17 @@ def test_max_concurrent_is_counted_without_the_paused() -> None:
     assert search.suggest("d") is None
 
 
+def test_as_many_as_there_is_room_for_and_one_more_are_handed_out() -> None:
+    room = 2
+    search = searcher(slots=lambda: room)
+    assert [isinstance(search.suggest(str(n)), dict) for n in range(4)] == [True] * 3 + [False]
+    room = 3  # a node has joined
+    assert isinstance(search.suggest("3"), dict)
+    assert search.suggest("4") is None
+    search.on_trial_complete("0", {"epoch": 9, "valid_acc": 0.5})
+    assert isinstance(search.suggest("4"), dict)
+
+
 def test_after_stop_proposing_nothing_new_is_tried() -> None:
     search = searcher()
     drive(search, lambda config: config["lr"], most=4)

@@ -109,7 +109,7 @@ def test_the_cost_of_a_proposal_does_not_grow_with_the_search(sampler: str) -> N
         config = {"x": float(rng.random()), "y": float(rng.random())}
         trials.append(Observed(f"t{number:04d}", config, "sampler", values, "stopped"))
     search = searcher(PLANE, sampler=sampler, scheduler="promoting", grace_period=1)
-    proposals = search._proposals
+    proposals = search._untried._proposals
     if isinstance(proposals, RungProposals):
         assert len(proposals._view(trials)) <= 250
     else:

@@ -198,6 +198,30 @@ def test_no_more_than_max_concurrent_run_at_once() -> None:
     assert sum(trial.status == "RUNNING" for trial in simulation.trials) == 2
 
 
+@pytest.mark.parametrize("limit", [{"max_concurrent": 2}, {"slots": lambda: 1}])
+def test_a_trial_that_is_promoted_comes_before_a_new_one(limit: dict[str, Any]) -> None:
+    searcher, bound = pair("promoting", **limit)
+    Simulation(searcher, bound, curve, num_workers=2).run(20)
+    assert len(searcher.trials) < 20
+    assert max(trial.epoch for trial in searcher.trials.values()) >= 3
+
+
+def test_nothing_new_starts_while_a_trial_waits_for_a_gpu_of_its_own() -> None:
+    searcher, bound = pair("none", slots=lambda: 8)
+    config = searcher.suggest("ray0")
+    assert isinstance(config, dict)
+    assert not config["_alone"]
+    searcher.on_trial_complete("ray0", {"epoch": 1, "retry_alone": True})
+    again = searcher.suggest("ray1")
+    assert isinstance(again, dict)
+    assert again["_alone"]
+    alone = SimulatedTrial("ray1", again, np.empty(0), 1)
+    bound.on_trial_add(None, alone)
+    assert searcher.suggest("ray2") is None
+    alone.status = "RUNNING"
+    assert isinstance(searcher.suggest("ray2"), dict)
+
+
 @pytest.mark.parametrize("scheduler", ["promoting", "asha", "none"])
 @pytest.mark.parametrize("name", ["valid_acc", "train_loss"])
 def test_a_value_that_is_not_finite_stops_its_trial_at_once(scheduler: str, name: str) -> None:
