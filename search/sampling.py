@@ -71,10 +71,10 @@ class RungProposals:
     def propose(self, trials: Sequence[Observed], is_new: IsNew) -> Proposal | None:
         """A configuration and what the sampler wants remembered with it; None if it repeats."""
         for _ in range(TRIES):
-            if self.rng.random() < self.random_share:
-                proposal = self._ask(self.random, [])
-            else:
-                proposal = self._ask(self.sampler, self._view(trials))
+            by_chance = self.rng.random() < self.random_share
+            sampler = self.random if by_chance else self.sampler
+            blind = isinstance(sampler, RandomSampler)  # showing it trials takes time for nothing
+            proposal = self._ask(sampler, [] if blind else self._view(trials))
             if is_new(proposal[0]):
                 return proposal
         return None
