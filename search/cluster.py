@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
+from search import console
 from search.study import Study
 
 DRIVER_ENV = {
@@ -37,6 +39,7 @@ WORKER_ENV = {
 LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
 PACKAGES = ("data_prep", "trainables", "search")
 CONNECT_TIMEOUT = 10.0  # seconds
+NODE_PATIENCE = 900.0  # seconds for the first node to join; a machine of a cloud takes minutes
 LOOK_PERIOD = 5  # seconds between two looks at which nodes there are, while a search runs
 ROUNDING = 1e-9  # of fractions such as 10 x 0.1 GPUs
 
@@ -130,7 +133,7 @@ def attached(address: str, local: bool) -> Iterator[Cluster]:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     try:
-        yield Cluster(local, living_nodes(), context.dashboard_url or "")
+        yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
         ray.shutdown()
 
@@ -164,6 +167,31 @@ def runtime_env(local: bool) -> dict[str, Any]:
         above = Path(__file__).resolve().parents[1]
         env |= {"py_modules": [str(above / name) for name in PACKAGES], "excludes": ["__pycache__"]}
     return env
+
+
+def first_nodes() -> tuple[Node, ...]:
+    """The living nodes, as soon as one of them can run anything.
+
+    Of a cluster that is being started often nothing but the head is there. An autoscaler that waits
+    for work is asked for a node. Raises ConnectionError when none has come after a while.
+    """
+    deadline = time.monotonic() + NODE_PATIENCE
+    nodes, told = living_nodes(), False
+    while not any(node.resources.get("CPU") for node in nodes):
+        if time.monotonic() > deadline:
+            raise ConnectionError(
+                f"no node of the Ray cluster has a CPU for trials, and none came within"
+                f" {NODE_PATIENCE / 60:.0f} min; start workers (`ray start --address ...`)"
+            )
+        if not told:
+            console.notice("no node for trials yet: waiting for the first to join")
+            request_resources(num_cpus=1)
+            told = True
+        time.sleep(1)
+        nodes = living_nodes()
+    if told:
+        request_resources(num_cpus=0)  # from here on the trials ask for themselves
+    return nodes
 
 
 def living_nodes() -> tuple[Node, ...]:

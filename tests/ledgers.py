@@ -19,7 +19,7 @@ from optuna.distributions import (
 from PIL import Image
 
 from search.files import write_json
-from search.ledger import LEDGER
+from search.ledger import LEDGER, read_events
 
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-3, 0.5, log=True),
@@ -207,3 +207,12 @@ def save_verdicts(
         file = root / "valid" / classes[number] / f"{image_id}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(file)
+
+
+def most_at_once(search_dir: Path) -> int:
+    """The largest number of trials between their start and their end."""
+    running, most = 0, 0
+    for event in read_events(search_dir / LEDGER):
+        running += {"start": 1, "end": -1}.get(event["event"], 0)
+        most = max(most, running)
+    return most

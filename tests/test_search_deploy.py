@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -18,7 +19,8 @@ from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search.cli import app
 from search.trials import load
-from tests.raylets import ENV, UNSHARE, namespaces_allowed
+from tests.ledgers import most_at_once
+from tests.raylets import ENV, RAY, UNSHARE, namespaces_allowed
 
 DEPLOY = Path(__file__).resolve().parents[1] / "search" / "deploy"
 
@@ -94,3 +96,44 @@ def test_the_slurm_script_runs_a_search_on_one_node(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(load(tmp_path / "results" / "toy" / "one").trials) == 12
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_the_autoscaler_starts_a_first_node_and_makes_room_for_max_concurrent(tmp_path: Path) -> None:
+    """Ray's own autoscaler, whose provider starts raylets on this machine in place of machines."""
+    if not namespaces_allowed():
+        pytest.skip("no namespaces here: `ray stop` would end other clusters")
+    config = prepare_config(read("autoscaler.yaml"))
+    config["provider"] = {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    }
+    (tmp_path / "scaling.json").write_text(json.dumps(config))
+    prepare(LAYOUT, None, tmp_path / "data" / "toy")
+    toy = Path(__file__).with_name("toy.py")
+    folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    options = ["--name", "one", "--address", "127.0.0.1:6379", "--gpus-per-trial", "0.5"]
+    slow = ["--max-concurrent", "6", "--set", "epoch_seconds=5", "--set", "scheduler=none"]
+    script = f"""
+        set -e; code=0
+        ip link set lo up
+        {RAY} start --head --num-cpus=0 --port=6379 --node-ip-address=127.0.0.1 \\
+            --autoscaling-config={tmp_path}/scaling.json
+        "$@" || code=$?
+        {RAY} stop --force
+        exit $code
+    """
+    fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+    command = [sys.executable, "-m", "search", "search", str(toy), *folders, *options, *slow]
+    done = subprocess.run(
+        [*UNSHARE, "bash", "-c", script, "bash", *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ENV, **fake},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no node for trials yet: waiting for the first to join" in done.stderr
+    assert most_at_once(tmp_path / "results" / "toy" / "one") == 6

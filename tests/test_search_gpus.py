@@ -12,8 +12,8 @@ import pytest
 
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
-from search.ledger import read_events
 from search.trials import Search, load
+from tests.ledgers import most_at_once
 from tests.raylets import ENV, Cluster, raylets
 
 TOY = Path(__file__).with_name("toy.py")
@@ -50,15 +50,6 @@ def search(cluster: Cluster, data: Path, results: Path, *options: str) -> Search
     return load(results / "toy" / "one")
 
 
-def most_at_once(found: Search) -> int:
-    """The largest number of trials between their start and their end."""
-    running, most = 0, 0
-    for event in read_events(found.path / "ledger.jsonl"):
-        running += {"start": 1, "end": -1}.get(event["event"], 0)
-        most = max(most, running)
-    return most
-
-
 def test_eight_quarters_run_at_once_each_on_the_right_gpu(
     cluster: Cluster, data: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +57,7 @@ def test_eight_quarters_run_at_once_each_on_the_right_gpu(
     slow = ["--set", "epoch_seconds=2", "--set", f"trace={trace}", "--num-samples", "16"]
     found = search(cluster, data, tmp_path / "results", *slow)
     assert set(found.trials["status"]) == {"completed"}
-    assert most_at_once(found) == 8
+    assert most_at_once(found.path) == 8
     lines = [line.split() for line in trace.read_text().splitlines()]
     devices = {pid: gpus for _, _, pid, gpus in lines}
     assert set(devices.values()) == {"gpus=0", "gpus=1"}
