@@ -100,7 +100,7 @@ def test_the_slurm_script_runs_a_search_on_one_node(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-def test_the_autoscaler_starts_a_first_node_and_makes_room_for_max_concurrent(tmp_path: Path) -> None:
+def test_the_autoscaler_starts_a_first_node_and_as_many_as_may_run_at_once(tmp_path: Path) -> None:
     """Ray's own autoscaler, whose provider starts raylets on this machine in place of machines."""
     if not namespaces_allowed():
         pytest.skip("no namespaces here: `ray stop` would end other clusters")
