@@ -188,7 +188,7 @@ def test_what_does_not_belong_into_the_trees_is_removed(tmp_path: Path) -> None:
 def test_images_are_copied_where_links_cannot_be_made(tmp_path: Path) -> None:
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
+        pytest.skip("links fail only across file systems, and /dev/shm is not a second one here")
     download = write_download(tmp_path / "in", cats_and_dogs())
     root = memory / f"resnet-tune-test-{os.getpid()}"
     try:

@@ -99,7 +99,9 @@ def test_data_shared_or_sent_gives_equal_results_on_all_nodes(
     shared = load(place / "shared" / "digits" / "shared")
     assert hosts(shared) == {node.ip for node in cluster.workers}
     if not cluster.isolated:
-        pytest.skip("no namespaces here: nothing can be hidden from a node")
+        pytest.skip(
+            "Linux namespaces need root (unshare): without them no folder can be hidden from a node"
+        )
     hidden = [place / "data", place / "cache"]
     hidden += [REPOSITORY / name for name in ("data_prep", "trainables", "search")]
     for node in list(cluster.workers):
@@ -206,7 +208,9 @@ def test_killed_at_random_moments(cluster: Cluster, place: Path, seed: int) -> N
 
 def test_what_cannot_work_is_refused_in_one_line(cluster: Cluster, place: Path) -> None:
     if not cluster.isolated:
-        pytest.skip("no namespaces here: nothing can be hidden from a node")
+        pytest.skip(
+            "Linux namespaces need root (unshare): without them no folder can be hidden from a node"
+        )
     other = place / "packages" / "torch-1.0.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 1.0\n")

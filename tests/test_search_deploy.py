@@ -68,7 +68,7 @@ def test_the_slurm_script_runs_a_search_on_one_node(tmp_path: Path) -> None:
     It ends with `ray stop`, which ends all of Ray that it sees: hence the namespaces.
     """
     if not namespaces_allowed():
-        pytest.skip("no namespaces here: `ray stop` would end other clusters")
+        pytest.skip("Linux namespaces need root (unshare): `ray stop` would end other clusters")
     commands = {
         "scontrol": "echo 127.0.0.1",
         "srun": 'while [[ "$1" == --* ]]; do shift; done; exec "$@"',
@@ -103,7 +103,7 @@ def test_the_slurm_script_runs_a_search_on_one_node(tmp_path: Path) -> None:
 def test_the_autoscaler_starts_a_first_node_and_as_many_as_may_run_at_once(tmp_path: Path) -> None:
     """Ray's own autoscaler, whose provider starts raylets on this machine in place of machines."""
     if not namespaces_allowed():
-        pytest.skip("no namespaces here: `ray stop` would end other clusters")
+        pytest.skip("Linux namespaces need root (unshare): `ray stop` would end other clusters")
     config = prepare_config(read("autoscaler.yaml"))
     config["provider"] = {
         "type": "fake_multinode",
