@@ -17,8 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 import trainables.cifar10
 from data_prep.cifar10 import LAYOUT
-from search.space import When
-from search.study import Study
+from search.study import Study, When
 
 STUDY = Study(
     task="cifar10",

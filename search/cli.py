@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from search.arguments import (
+from search.options import (
     DATA,
     RESULTS,
     Address,
@@ -60,7 +60,7 @@ def prepare(
     seed: Annotated[int, typer.Option(help="seed of the split")] = 0,
 ) -> None:
     """Audit a Kaggle download and split it into train and valid."""
-    from search import pipeline
+    from search import commands as pipeline
 
     pipeline.prepare(task, source, data, valid_fraction, seed)
 
@@ -90,7 +90,7 @@ def search(
     results: Results = RESULTS,
 ) -> None:
     """Search: Ray Tune runs the trials, Optuna proposes them, ASHA stops the poor ones."""
-    from search import pipeline
+    from search import commands as pipeline
 
     request = pipeline.Request(**locals_of(locals()))
     raise typer.Exit(pipeline.search(request))
@@ -112,7 +112,7 @@ def check(
     results: Results = RESULTS,
 ) -> None:
     """Find out what would go wrong with a search before it starts, and what it will cost."""
-    from search import pipeline
+    from search import commands as pipeline
 
     raise typer.Exit(pipeline.check(pipeline.Request(**locals_of(locals()))))
 
@@ -130,7 +130,7 @@ def submit(
     follow: Annotated[bool, typer.Option(help="print the job's log until it ends")] = True,
 ) -> None:
     """Send a search to a Ray cluster as a job; takes all options of `search`."""
-    from search import pipeline
+    from search import commands as pipeline
 
     command = typer.main.get_command(app).commands["search"]  # type: ignore[attr-defined]
     options = command.make_context("submit", [task, *context.args]).params
@@ -152,9 +152,9 @@ def trials(
     results: Results = RESULTS,
 ) -> None:
     """Show the trial table of a running, dead or finished search."""
-    from search.files import latest_search
-    from search.table import print_trials
-    from search.trials import load
+    from search.records.folder import latest_search
+    from search.records.search import load
+    from search.review.table import print_trials
 
     dirs = search_dirs or [latest_search(results)]
     print_trials(
@@ -172,7 +172,7 @@ def report(
     results: Results = RESULTS,
 ) -> None:
     """Write one self-contained HTML page about a search."""
-    from search import pipeline
+    from search import commands as pipeline
 
     pipeline.report(search_dirs or [], results, out)
 
@@ -188,7 +188,7 @@ def retrain(
     results: Results = RESULTS,
 ) -> None:
     """Train the best configuration on train and valid together, then predict the test set."""
-    from search import pipeline
+    from search import commands as pipeline
 
     pipeline.retrain(search_dir, results, data, trial, num_epochs)
 
@@ -206,7 +206,7 @@ def predict(
     results: Results = RESULTS,
 ) -> None:
     """Predict the test set again, or other images, with the retrained model."""
-    from search import pipeline
+    from search import commands as pipeline
 
     pipeline.predict(search_dir, results, data, images, out)
 
@@ -238,7 +238,7 @@ def run(
     results: Results = RESULTS,
 ) -> None:
     """Everything in one go: prepare, search, retrain, predict, report."""
-    from search import pipeline
+    from search import commands as pipeline
 
     options = locals_of(locals())
     source, valid_fraction = options.pop("source"), options.pop("valid_fraction")

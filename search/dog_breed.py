@@ -9,8 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 import trainables.dog_breed
 from data_prep.dog_breed import LAYOUT
-from search.space import When
-from search.study import Study
+from search.study import Study, When
 
 STUDY = Study(
     task="dog_breed",

@@ -18,8 +18,9 @@ from data_prep import dog_breed
 from tests.packed_folders import write_packed
 from trainables.config import DogBreedConfig
 from trainables.dog_breed import CONFIG, load_data, start, start_head
-from trainables.extractor import Extractor
-from trainables.features import FeatureSource, FeatureStore
+from trainables.features.extractor import Extractor
+from trainables.features.source import FeatureSource
+from trainables.features.store import FeatureStore
 from trainables.large_images import load_large_images
 from trainables.loop import fit
 

@@ -19,7 +19,7 @@ from optuna.distributions import (
 from PIL import Image
 
 from search.files import write_json
-from search.ledger import LEDGER, read_events
+from search.records.ledger import LEDGER, read_events
 
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-3, 0.5, log=True),

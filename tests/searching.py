@@ -9,8 +9,8 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from ray.tune.search import Searcher
 
-from search.optuna_asha import OptunaAsha
-from search.space import Space, When
+from search.schedulers.searcher import OptunaAsha
+from search.study.space import Space, When
 
 SPACE: Space = {
     "lr": FloatDistribution(1e-3, 1.0, log=True),

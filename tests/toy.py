@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from ray import tune
 
 from data_prep.digits import LAYOUT
-from search.study import Study
+from search.study.study import Study
 from trainables.config import TrainConfig
 
 

@@ -22,7 +22,7 @@ from trainables.data import (
     shuffled_batches,
 )
 from trainables.device import Machine, resolve
-from trainables.views import ViewSettings, draw_view, eval_view, render_view
+from trainables.features.views import ViewSettings, draw_view, eval_view, render_view
 
 # Of the images that the backbones were trained on; torchvision's own transforms use these numbers.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

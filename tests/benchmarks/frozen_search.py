@@ -43,9 +43,10 @@ from trainables.config import DogBreedConfig
 from trainables.data import TaskData
 from trainables.device import resolve
 from trainables.dog_breed import CONFIG, load_data, start, start_head
-from trainables.feature_files import Features, open_features, write_features
-from trainables.features import EVAL, FeatureSource, FeatureStore, Part, settle_precision
-from trainables.features import feature_work as find_work
+from trainables.features.files import Features, open_features, write_features
+from trainables.features.source import FeatureSource, settle_precision
+from trainables.features.source import feature_work as find_work
+from trainables.features.store import EVAL, FeatureStore, Part
 from trainables.large_images import load_large_images
 from trainables.loop import fit
 

@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from search.encoding import Encoding
-from search.space import Space
+from search.samplers.encoding import Encoding
+from search.study.space import Space
 
 EPOCHS = 52
 REFERENCE_CONFIGS = 20_000

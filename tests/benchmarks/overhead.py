@@ -34,10 +34,12 @@ from ray import tune
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from data_prep.prepared import PreparedData
-from search.cluster import connected
-from search.ledger import read_events
-from search.run import Options, run_search
-from search.study import Study, customise
+from search.cluster.connection import connected
+from search.records.ledger import read_events
+from search.running.options import Options
+from search.running.session import run_search
+from search.study.overrides import customise
+from search.study.study import Study
 from trainables.config import TrainConfig
 
 SLOTS = 2

@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.space import Config, Space, suggest
+from search.study.space import Config, Space, suggest
 
 METRIC = "valid_acc"
 Pair = tuple[Searcher, Any]

@@ -66,8 +66,8 @@ from pathlib import Path
 import numpy as np
 import optuna
 
-from search.optuna_asha import SAMPLER, SCHEDULER, OptunaAsha
-from search.schedulers import make_scheduler
+from search.schedulers.asha import make_scheduler
+from search.schedulers.searcher import SAMPLER, SCHEDULER, OptunaAsha
 from tests.benchmarks import rivals, syne
 from tests.benchmarks.lcbench import EPOCHS, SPACE, LCBench, references, tasks
 from tests.benchmarks.shared import shared_data

@@ -10,7 +10,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from search.space import Config, Space
+from search.study.space import Config, Space
 from tests.benchmarks.rivals import METRIC, Pair
 
 AVAILABLE = find_spec("syne_tune") is not None

@@ -1,0 +1,149 @@
+"""The Ray cluster that a search runs on: a private local one, or one that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.autoscaler.sdk import request_resources
+
+from search import console
+from search.cluster.resources import Cluster, Node, living_nodes
+
+DRIVER_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # trials without a GPU must not see any
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # five files a trial that nobody reads
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # running/stopper.py stops cleanly
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many; 1 by default
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_THRESHOLD_S": "30",
+}
+# A reused worker whose last trial takes over 2 s to unwind is otherwise lost in silence.
+WORKER_ENV = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+}
+LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
+PACKAGES = ("data_prep", "trainables", "search")
+CONNECT_TIMEOUT = 10.0  # seconds
+NODE_PATIENCE = 900.0  # seconds for the first node to join; a machine of a cloud takes minutes
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Cluster]:
+    """A connection to the cluster at `address` (None: RAY_ADDRESS, else a private local one).
+
+    Raises ConnectionError with one line when the cluster cannot be reached.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    check_listening(address)
+    local = address == "local"
+    settings = DRIVER_ENV | ({"RAY_AUTH_MODE": "disabled"} if local else {})
+    with environment_with(settings), attached(address, local) as cluster:
+        yield cluster
+
+
+@contextmanager
+def environment_with(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
+    """Variables for the block, where they are not set or `override`; then all is as before."""
+    before = dict(os.environ)
+    changed = {key: settings[key] for key in settings if override or key not in before}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for key in changed:
+            os.environ.pop(key, None)
+            if key in before:
+                os.environ[key] = before[key]
+
+
+@contextmanager
+def attached(address: str, local: bool) -> Iterator[Cluster]:
+    """The connection itself, to an address that has been looked at."""
+    extra = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE} if local else {}
+    try:
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env(local),
+            **extra,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConnectionError(
+            f"Ray cluster {address!r} cannot be reached ({reason}); check --address"
+        ) from error
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    try:
+        yield Cluster(local, first_nodes(), context.dashboard_url or "")
+    finally:
+        ray.shutdown()
+
+
+def check_listening(address: str) -> None:
+    """Raise ConnectionError within seconds where nobody listens; Ray itself tries for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # auto, local
+    try:
+        knock(host.strip("[]"), int(port))
+    except OSError as error:
+        raise ConnectionError(
+            f"Ray cluster {address!r} cannot be reached ({error.strerror or error});"
+            " check --address, or leave it out"
+        ) from None
+
+
+def knock(host: str, port: int) -> None:
+    """Raise OSError unless somebody listens there."""
+    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
+
+
+def runtime_env(local: bool) -> dict[str, Any]:
+    """What every worker gets: settings and, on nodes that may not have it, this project's own code.
+
+    A submitted job has the code in its working directory already.
+    """
+    env: dict[str, Any] = {"env_vars": WORKER_ENV}
+    if not local and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        above = Path(__file__).resolve().parents[2]
+        env |= {"py_modules": [str(above / name) for name in PACKAGES], "excludes": ["__pycache__"]}
+    return env
+
+
+def first_nodes() -> tuple[Node, ...]:
+    """The living nodes, as soon as one of them can run anything.
+
+    Of a cluster that is being started often nothing but the head is there. An autoscaler that waits
+    for work is asked for a node. Raises ConnectionError when none has come after a while.
+    """
+    deadline = time.monotonic() + NODE_PATIENCE
+    nodes, told = living_nodes(), False
+    while not any(node.resources.get("CPU") for node in nodes):
+        if time.monotonic() > deadline:
+            raise ConnectionError(
+                f"no node of the Ray cluster has a CPU for trials, and none came within"
+                f" {NODE_PATIENCE / 60:.0f} min; start workers (`ray start --address ...`)"
+            )
+        if not told:
+            console.notice("no node for trials yet: waiting for the first to join")
+            request_resources(num_cpus=1)
+            told = True
+        time.sleep(1)
+        nodes = living_nodes()
+    if told:
+        request_resources(num_cpus=0)  # from here on the trials ask for themselves
+    return nodes

@@ -1,0 +1,153 @@
+"""One batch of the baseline and of the space's two extremes, on the cluster: time and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from optuna.distributions import CategoricalDistribution
+
+from search.cluster.gpu_packing import share, trials_per_gpu
+from search.cluster.node_data import NodeData
+from search.study.space import distribution, is_active
+from search.study.study import Study
+from trainables.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one configuration costs on the node that tried it."""
+
+    epoch_seconds: float
+    """From one batch of training and one of validation, after one to warm up."""
+    memory: int
+    """Peak bytes: of torch's allocator on a GPU, else of the process."""
+    checkpoint: int
+    """Bytes of a saved training."""
+    device: str
+    gpu_memory: int | None
+    """Total bytes of the GPU, None without one."""
+
+
+def extremes(study: Study) -> dict[str, TrainConfig]:
+    """The baseline, and all searched knobs at their low and at their high ends."""
+    ends: dict[str, dict[str, Any]] = {"low": {}, "high": {}}
+    for name in study.space:
+        knob = distribution(study.space, name)
+        if isinstance(knob, CategoricalDistribution):
+            choices: list[Any] = list(knob.choices)
+            if all(isinstance(choice, int | float) for choice in choices):
+                choices.sort()
+            low, high = choices[0], choices[-1]
+        else:
+            low, high = knob.low, knob.high  # type: ignore[attr-defined]
+        for config, value in ((ends["low"], low), (ends["high"], high)):
+            if is_active(study.space, name, config):
+                config[name] = value
+    configs = {name: dataclasses.replace(study.config, **end) for name, end in ends.items()}
+    return {"baseline": study.config, **configs}
+
+
+def measure_on_cluster(
+    study: Study, data: NodeData, resources: dict[str, float]
+) -> dict[str, Measured | str]:
+    """Each configuration with a trial's resources; a text where it failed."""
+    kind = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": 0}
+    task = ray.remote(**kind)(one_batch)
+    pending = {
+        name: task.remote(study.trainables, config, data)
+        for name, config in extremes(study).items()
+    }
+    results: dict[str, Measured | str] = {}
+    for name, reference in pending.items():
+        try:
+            results[name] = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            first = str(cause).strip().split("\n")[0]
+            results[name] = f"{type(cause).__name__}: {first}"
+    return results
+
+
+def one_batch(trainables: Any, config: TrainConfig, data: NodeData) -> Measured:
+    """Train and validate one batch, twice; the second counts."""
+    from trainables.loop import train_step
+
+    forget_peak()
+    loaded = trainables.load_data(Path(data.here()), config)
+    state = trainables.start(config, loaded)
+    state.network.train()
+    batches = loaded.train.train_batches(config.batch_size, 1, config.seed)
+    inputs, labels = next(batches)
+    seconds, images = 0.0, len(labels)
+    for _ in range(2):
+        begun = time.perf_counter()
+        inputs, labels = next(batches, (inputs, labels))  # a data set of one batch: it again
+        float(train_step(state, inputs, labels, config.label_smoothing))
+        seconds, images = time.perf_counter() - begun, len(labels)
+    steps = math.ceil(len(loaded.train) / images)
+    check = seconds / 3 * len(loaded.valid) / images  # a forward pass, a third of a step
+    with tempfile.TemporaryDirectory() as folder:
+        state.save(Path(folder, "state.pt"))
+        checkpoint = Path(folder, "state.pt").stat().st_size
+    device = state.machine.device
+    return Measured(
+        seconds * steps + check,
+        peak_memory(device.type),
+        checkpoint,
+        str(device),
+        total_memory(device.type),
+    )
+
+
+def total_memory(device_type: str) -> int | None:
+    """Bytes of the GPU that this process uses."""
+    import torch
+
+    if device_type != "cuda":
+        return None
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def forget_peak() -> None:
+    """Another configuration may have used this process's GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory(device_type: str) -> int:
+    """Peak bytes of this process, on the GPU where it uses one."""
+    import torch
+
+    if device_type == "cuda":
+        return int(torch.cuda.max_memory_reserved())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def packed_gpus(study: Study, data: NodeData, resources: dict[str, float]) -> float:
+    """The part of a GPU that the hungriest of baseline and extremes needs, measured on the cluster.
+
+    Raises ValueError when a configuration cannot be measured, or does not fit on the smallest GPU.
+    """
+    measured = measure_on_cluster(study, data, resources)
+    failed = {name: text for name, text in measured.items() if isinstance(text, str)}
+    if failed:
+        name, text = next(iter(failed.items()))
+        raise ValueError(f"--gpus-per-trial auto: the {name} configuration failed: {text}")
+    peaks = [m for m in measured.values() if isinstance(m, Measured)]
+    if any(peak.gpu_memory is None for peak in peaks):
+        raise ValueError("--gpus-per-trial auto: torch sees no GPU on the nodes; give a number")
+    smallest = [peak.gpu_memory for peak in peaks if peak.gpu_memory is not None]
+    return share(trials_per_gpu(max(peak.memory for peak in peaks), smallest))

@@ -1,0 +1,223 @@
+"""What the commands do: the stages strung together, with what they print."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from data_prep.prepare import prepare as prepare_data
+from data_prep.prepared import PreparedData, load_prepared
+from search import console
+from search.errors import UsageError
+from search.files import read_json, write_json
+from search.finishing.retrain import retrain as retrain_best
+from search.options import Request
+from search.plan import plan, resume_command, seconds
+from search.records.folder import latest_search
+from search.records.search import Search, load
+from search.review.table import print_trials
+from search.study.loading import TASKS, load_study
+from search.study.study import Study
+
+
+def prepare(
+    task: str, source: Path | None, data: Path, valid_fraction: float, seed: int
+) -> PreparedData:
+    """Prepare a task's data and print the audit's summary."""
+    study = load_study(task)
+    if source is not None and not source.is_dir():
+        raise UsageError(f"--source {source} is not a folder")
+    if not 0 < valid_fraction < 1:
+        raise UsageError(f"--valid-fraction {valid_fraction} must lie between 0 and 1")
+    if source is None and study.task != "digits":
+        raise UsageError(f"{task} needs --source: the folder of Kaggle's download")
+    root = data / study.task
+    prepared = prepare_data(
+        study.layout, source, root, valid_fraction=valid_fraction, seed=seed, track=console.track
+    )
+    console.say(prepared.summary)
+    return prepared
+
+
+def search(request: Request) -> int:
+    """Run, resume or extend a search and print its table; the exit code."""
+    if request.over_client:
+        return submit(request, request.ray_address)
+    study, search_dir, remembered = plan(request)
+    return run_planned(request, study, search_dir, remembered)[1]
+
+
+def check(request: Request) -> int:
+    """Examine cluster, data and storage, and try one batch; the exit code."""
+    if request.over_client:
+        return submit(request, request.ray_address, command="check")
+    from search.cluster.check import check as check_cluster
+
+    study, search_dir, _ = plan(request)
+    data = load_prepared(request.data / study.task)
+    return check_cluster(study, data, search_dir, request.address, request.storage)
+
+
+def submit(
+    request: Request,
+    server: str | None,
+    *,
+    command: str = "search",
+    more: Sequence[str] = (),
+    follow: bool = True,
+) -> int:
+    """Send a command to a cluster's job server, at http:// or ray://; the exit code.
+
+    Its folders are the cluster's, and so is the driver: Ray Tune itself moves there over Ray
+    Client, but would end with the connection.
+    """
+    from search.cluster.submit import submit as submit_job
+
+    name = request.name
+    if name is None and not request.resume:
+        name = datetime.now().strftime("%Y%m%d-%H%M%S")
+    storage = request.storage
+    if storage is not None and "://" not in storage:
+        storage = str(Path(storage).expanduser().absolute())
+    address = None if request.over_client else request.address
+    sent = dataclasses.replace(request, name=name, storage=storage, address=address)
+    local = dataclasses.replace(sent, warm_start=[])  # earlier searches lie on the cluster
+    study = load_study(request.task) if request.resume else plan(local)[0]
+    code = submit_job(command, request.task, [*sent.words(), *more], server or "", follow)
+    if command != "check":
+        place = request.results.absolute() / study.task / (name or "")
+        console.notice(f"results: {place} on the head node")
+    return code
+
+
+def run_planned(
+    request: Request, study: Study, search_dir: Path, remembered: dict[str, Any]
+) -> tuple[Search, int]:
+    """Run the search, print its table and how to go on; the search and the exit code."""
+    from search.running.options import Options
+    from search.running.session import run_search
+
+    data = load_prepared(request.data / study.task)
+    options = Options(
+        resume=request.resume,
+        time_budget=seconds(request.time_budget),
+        patience=request.patience,
+        warm_start=request.warm_start,
+        max_concurrent=request.max_concurrent,
+        max_failures=request.max_failures,
+        pack_gpus=request.gpus_per_trial == "auto",
+        address=request.address,
+        storage=request.storage,
+        mlflow=request.mlflow,
+        wandb=request.wandb,
+        overrides=remembered,
+        command=["resnet-tune", *sys.argv[1:]],
+    )
+    found = run_search(study, data, search_dir, options)
+    print_trials([found], top=20)
+    cut = found.info.get("cut")
+    if cut:
+        console.notice(f"stopped: {cut}; go on with: {resume_command(request, found)}")
+    console.notice(f"results: {search_dir}")
+    return found, 130 if cut and cut.startswith("interrupted") else 0
+
+
+def opened(
+    search_dir: Path | None, results: Path, data: Path | None
+) -> tuple[Search, Study, PreparedData]:
+    """A search with the study and data it was run with."""
+    found = load(search_dir or latest_search(results))
+    study = load_study(found.info.get("overrides", {}).get("task", found.info["task"]))
+    root = data / study.task if data is not None else Path(found.info["data"]["root"])
+    prepared = load_prepared(root)
+    if prepared.fingerprint != found.info["data"]["fingerprint"]:
+        raise ValueError(
+            f"{root} is not the data that {found.path} was searched on; prepare it again"
+        )
+    return found, study, prepared
+
+
+def retrain(
+    search_dir: Path | None,
+    results: Path,
+    data: Path | None,
+    trial: str | None,
+    num_epochs: int | None,
+) -> None:
+    """Retrain, predict the test set, print the score where it can be known."""
+    found, study, prepared = opened(search_dir, results, data)
+    finish(found, study, prepared, trial, num_epochs)
+
+
+def finish(
+    found: Search, study: Study, prepared: PreparedData, trial: str | None, num_epochs: int | None
+) -> None:
+    """Retrain the choice and write the submission."""
+    from search.finishing.predict import predict_test
+
+    folder = retrain_best(
+        found, study, prepared.root, trial_id=trial, num_epochs=num_epochs, track=console.track
+    )
+    metadata = read_json(folder / "metadata.json")
+    console.notice(
+        f"retrained {metadata['trial_id']} on {metadata['images']} images"
+        f" for {metadata['epochs']} epochs: {folder}"
+    )
+    score = predict_test(found.path, study, prepared, found.path / "submission.csv")
+    console.notice(f"submission: {found.path / 'submission.csv'}")
+    if score:
+        write_json(folder / "metadata.json", {**metadata, "score": score})
+        console.say(score + (f" ({study.caveat})" if study.caveat else ""))
+
+
+def predict(
+    search_dir: Path | None, results: Path, data: Path | None, images: Path | None, out: Path | None
+) -> None:
+    """Predict the test set again, or a folder of images."""
+    from search.finishing.predict import predict_images, predict_test
+
+    found, study, prepared = opened(search_dir, results, data)
+    if images is not None:
+        target = out or found.path / "predictions.csv"
+        count = predict_images(found.path, study, prepared, images, target)
+        console.say(f"{count} images predicted: {target}")
+        return
+    target = out or found.path / "submission.csv"
+    score = predict_test(found.path, study, prepared, target)
+    console.say(f"submission: {target}")
+    if score:
+        console.say(score)
+
+
+def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None:
+    """Write the HTML page of one search, or one that compares several."""
+    from search.review.report import write_report
+
+    searches = [load(d) for d in search_dirs or [latest_search(results)]]
+    target = out or searches[0].path / "report.html"
+    console.say(f"report: {write_report(searches, target)}")
+
+
+def run(request: Request, source: Path | None, valid_fraction: float) -> int:
+    """prepare + search + retrain + predict + report; the exit code."""
+    if request.over_client:
+        folder = [] if source is None else ["--source", str(source.absolute())]
+        more = [*folder, "--valid-fraction", str(valid_fraction)]
+        return submit(request, request.ray_address, command="run", more=more)
+    study, search_dir, remembered = plan(request)
+    root = request.data / study.task
+    if source is not None or study.task == "digits" or not (root / "split.csv").exists():
+        prepare(request.task, source, request.data, valid_fraction, request.seed or 0)
+    found, code = run_planned(request, study, search_dir, remembered)
+    if code:
+        return code
+    finish(found, study, load_prepared(root), None, None)
+    report([found.path], request.results, None)
+    return 0
+
+
+__all__ = ["TASKS", "Request", "check", "predict", "prepare", "report", "retrain", "run", "search"]

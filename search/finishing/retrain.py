@@ -1,0 +1,214 @@
+"""One shot: the chosen configuration, trained once on train and valid together."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from search.cluster.storage import fetched
+from search.errors import UsageError
+from search.files import read_json, write_json
+from search.records.ledger import TrialRecord
+from search.records.search import Search
+from search.records.versions import git_commit, now, versions
+from search.study.study import Study
+from trainables.config import TrainConfig
+from trainables.loop import TrainState
+from trainables.loop import fit as fit_epochs
+from trainables.loop import predict as predict_probabilities
+
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def chosen(search: Search, study: Study, trial_id: str | None) -> dict[str, Any]:
+    """The trial to retrain in the form of best.json: the best one, or the one named.
+
+    Raises UsageError for an unknown trial, ValueError when no trial has a score yet.
+    """
+    if trial_id is None:
+        if search.best is None:
+            raise ValueError(
+                f"no trial of {search.path} has a finite {search.metric} yet; search first"
+            )
+        return search.best
+    record = search.records.get(trial_id)
+    if record is None:
+        raise UsageError(
+            f"--trial {trial_id}: no such trial; see `resnet-tune trials {search.path}`"
+        )
+    epoch = record.best_epoch(search.metric, search.mode)
+    if epoch is None:
+        raise UsageError(f"--trial {trial_id} has no finite {search.metric} ({record.status})")
+    return {
+        "trial_id": trial_id,
+        "config": record.config,
+        "metrics": record.history[epoch],
+        "epoch": epoch,
+        "metric": search.metric,
+        "chosen": "named by --trial",
+    }
+
+
+def trial_config(study: Study, choice: dict[str, Any], num_epochs: int | None) -> TrainConfig:
+    """The typed configuration of the choice, with another full budget if one is given."""
+    changes = {} if num_epochs is None else {"num_epochs": num_epochs}
+    return dataclasses.replace(study.config, **{**choice["config"], **changes})
+
+
+def retrain(
+    search: Search,
+    study: Study,
+    data_dir: Path,
+    *,
+    trial_id: str | None = None,
+    num_epochs: int | None = None,
+    track: Track = lambda items, total, description: items,
+) -> Path:
+    """Train the best (or named) trial's configuration on `train_valid`; write `retrain/`.
+
+    It trains as many epochs as the trial's best epoch, under the schedule of its full budget, so
+    that the result is what was validated; `num_epochs` replaces both. Raises ValueError when the
+    loss is not finite; what an earlier retraining left stays until the new one is complete.
+    """
+    choice = chosen(search, study, trial_id)
+    config = trial_config(study, choice, num_epochs)
+    data = study.trainables.load_data(data_dir, config)
+    state = study.trainables.start(config, data)
+    begun = time.monotonic()
+    epochs = num_epochs or int(choice["epoch"])
+    rows = train_once(state, data, config, epochs, track)
+    metadata = {
+        **describe_choice(search, study, choice),
+        "epochs": epochs,
+        "seconds": round(time.monotonic() - begun, 3),
+    }
+    final = search.path / "retrain"
+    with whole_folder(final) as aside:
+        save_model(state.model, str(aside / "model.safetensors"))
+        write_json(aside / "config.json", dataclasses.asdict(config))
+        pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
+        write_json(aside / "metadata.json", metadata)
+        record = search.records[choice["trial_id"]]
+        save_valid_predictions(aside / "valid_predictions.npz", study, config, data, record)
+    return final
+
+
+def train_once(
+    state: TrainState, data: Any, config: TrainConfig, epochs: int, track: Track
+) -> list[dict[str, float]]:
+    """Train on `train_valid` for so many epochs; each epoch's metrics."""
+    rows: list[dict[str, float]] = []
+    for metrics in track(fit_epochs(state, data.train_valid, None, config), epochs, "retraining"):
+        rows.append(metrics)
+        if not np.isfinite(metrics["train_loss"]):
+            raise ValueError(
+                f"retraining diverged at epoch {metrics['epoch']}; try another --trial"
+            )
+        if metrics["epoch"] >= epochs:
+            break
+    return rows
+
+
+def describe_choice(search: Search, study: Study, choice: dict[str, Any]) -> dict[str, Any]:
+    """What metadata.json says of where the model comes from."""
+    data = search.info["data"]
+    return {
+        "task": study.task,
+        "trial_id": choice["trial_id"],
+        "chosen": choice["chosen"],
+        "valid_metrics": choice["metrics"],
+        "images": int(data["train"] + data["valid"]),
+        "classes": list(data["classes"]),
+        "fingerprint": data["fingerprint"],
+        "created": now(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "caveat": study.caveat,
+    }
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the place of `final` when the block ends without error."""
+    aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+    try:
+        yield aside
+        aside.chmod(0o755)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def save_valid_predictions(
+    path: Path, study: Study, config: TrainConfig, data: Any, record: TrialRecord
+) -> bool:
+    """What the trial's own model, which never saw `valid`, says of it: the report's honest errors.
+
+    False where the trial left no checkpoint of its full budget behind.
+    """
+    if record.status != "completed" or record.checkpoint is None:
+        return False
+    state = study.trainables.start(config, data)
+    try:
+        with fetched(record.checkpoint) as folder:
+            if not (folder / "state.pt").is_file():
+                return False
+            state.load(folder / "state.pt")
+    except OSError:  # the storage is out of reach
+        return False
+    np.savez_compressed(
+        path,
+        ids=np.asarray(data.valid_ids),
+        labels=np.asarray(data.valid_labels),
+        probabilities=predict_probabilities(state.model, data.valid, config).numpy(),
+        classes=np.asarray(data.classes),
+    )
+    return True
+
+
+def load_retrained(
+    search_dir: Path, study: Study, data_dir: Path
+) -> tuple[TrainState, TrainConfig, Any]:
+    """The retrained model with its configuration and data, ready to predict.
+
+    Raises ValueError when there is none yet, or its files are damaged.
+    """
+    folder = search_dir / "retrain"
+    if not (folder / "model.safetensors").is_file():
+        raise ValueError(
+            f"no retrained model in {search_dir}: run `resnet-tune retrain {search_dir}`"
+        )
+    try:
+        knobs = read_json(folder / "config.json")
+        if "weights" in knobs:  # the saved model holds the backbone too; its own file may be gone
+            knobs |= {"weights": str(folder / "model.safetensors"), "head_init": "random"}
+        config = dataclasses.replace(study.config, **knobs)
+        data = study.trainables.load_data(data_dir, config)
+        state = study.trainables.start(config, data)
+        load_weights(state.model, folder / "model.safetensors")
+    except (TypeError, KeyError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} does not fit task {study.task}: {error}"
+        ) from None
+    return state, config, data
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load all weights. Raises ValueError when the file is damaged or another model's."""
+    try:
+        load_model(model, str(path))
+    except Exception as error:  # safetensors raises its own type, and RuntimeError for other shapes
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{path} cannot be loaded ({reason}); retrain again") from None

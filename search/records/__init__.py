@@ -1,0 +1,1 @@
+"""What happened: the ledger, and what is derived from it. Starts neither Ray nor Optuna."""

@@ -1,0 +1,78 @@
+"""A finished, running or dead search as pandas frames and files: trials, history, best trial.
+
+Everything is derived from the ledger and search.json; Ray is never started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.files import read_json
+from search.records.best import choose_best
+from search.records.folder import SEARCH_JSON, is_running
+from search.records.knobs import Knob, searched_knobs
+from search.records.ledger import LEDGER, TrialRecord, read_ledger
+from search.records.tables import history_frame, trial_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: `info` is search.json, `records` the ledger's trials by id and in its order."""
+
+    path: Path
+    info: dict[str, Any]
+    records: dict[str, TrialRecord]
+    running: bool
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, as in trials.csv, in the order the trials were proposed."""
+        return trial_frame(self.records, self.metric, self.mode, self.running)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row a trial and epoch, as in history.csv."""
+        return history_frame(self.records)
+
+    @cached_property
+    def best(self) -> dict[str, Any] | None:
+        """The chosen trial, as in best.json; None while no trial has a finite metric."""
+        return choose_best(self.records, self.metric, self.mode)
+
+    @cached_property
+    def knobs(self) -> dict[str, Knob]:
+        """The searched knobs with their ranges."""
+        return searched_knobs(self.info)
+
+    @property
+    def metric(self) -> str:
+        """What the search optimises: `valid_acc` or `valid_loss`."""
+        return str(self.info["metric"])
+
+    @property
+    def mode(self) -> str:
+        """`max` or `min`."""
+        return str(self.info["mode"])
+
+
+def load(search_dir: str | Path) -> Search:
+    """Open a search directory. Raises ValueError where there is no search in it."""
+    path = Path(search_dir)
+    if not (path / SEARCH_JSON).is_file():
+        raise ValueError(
+            f"no search in {path}: {SEARCH_JSON} is missing; name a folder results/<task>/<name>"
+        )
+    info = read_json(path / SEARCH_JSON)
+    missing = {"task", "metric", "mode", "space", "baseline"} - set(info)
+    if missing:
+        raise ValueError(
+            f"{path / SEARCH_JSON} lacks {', '.join(sorted(missing))}; restore the file"
+        )
+    records = sorted(read_ledger(path / LEDGER).values(), key=lambda record: record.number)
+    return Search(path, info, {record.trial_id: record for record in records}, is_running(path))

@@ -1,0 +1,1 @@
+"""Looking at a search: tables, figures, the report."""

@@ -1,0 +1,174 @@
+"""What the report says in words and numbers: headlines, caveats, what was run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from search.files import read_json
+from search.records.best import BASELINE
+from search.records.knobs import edge_advice, is_active
+from search.records.search import Search
+from search.records.statuses import shown_status
+from search.review.figures.costs import epochs_saved
+from search.review.importance import rungs_of
+from search.review.table import search_labels
+from search.text import compact, duration
+
+
+def cards(search: Search) -> list[tuple[str, str, str]]:
+    """The headline numbers: what, value, remark."""
+    counts = Counter(shown_status(r, search.running) for r in search.records.values())
+    trained = sum(record.epochs for record in search.records.values())
+    seconds = sum(record.seconds for record in search.records.values())
+    found = [
+        (
+            "trials",
+            f"{len(search.records):,}",
+            ", ".join(f"{n} {s}" for s, n in counts.most_common()),
+        ),
+        ("epochs trained", f"{trained:,}", f"{epochs_saved(search):,} saved by early stopping"),
+        ("training time", duration(seconds), "all trials together"),
+    ]
+    if search.best is None:
+        return [("best", "none yet", f"no trial has a finite {search.metric}"), *found]
+    best = search.best["metrics"][search.metric]
+    remark = f"{search.best['trial_id']} at epoch {search.best['epoch']}{margin(search, best)}"
+    return [(f"best {search.metric}", f"{best:.4f}", remark), *gain(search, best), *found]
+
+
+def gain(search: Search, best: float) -> list[tuple[str, str, str]]:
+    """The baseline and by how much the best beats it."""
+    record = search.records.get(BASELINE)
+    epoch = record.best_epoch(search.metric, search.mode) if record else None
+    if record is None or epoch is None:
+        return [("baseline", "no score", "trial t0000 has no finite value")]
+    value = record.history[epoch][search.metric]
+    remark = f"the best differs by {best - value:+.4f}"
+    if search.best is not None and search.best["trial_id"] == BASELINE:
+        remark = "no trial beats it"
+    return [("baseline", f"{value:.4f}", remark)]
+
+
+def margin(search: Search, accuracy: float) -> str:
+    """The standard error that an accuracy has from the number of validation images alone."""
+    images = int(search.info.get("data", {}).get("valid") or 0)
+    if search.metric != "valid_acc" or not images:
+        return ""
+    share = (accuracy * images + 1) / (images + 2)  # so that a perfect score has an error too
+    error = math.sqrt(max(share * (1 - share), 0) / images)
+    return f"; standard error {error:.3f} on {images:,} images"
+
+
+def caveats(searches: Sequence[Search]) -> list[str]:
+    """What a reader of the scores must know."""
+    own = dict.fromkeys(str(s.info.get("caveat") or "") for s in searches)
+    flattering = (
+        "The best of many trials on the same validation images flatters itself a little;"
+        " only images that took no part in the choice tell what the model is worth."
+    )
+    return [*(caveat for caveat in own if caveat), flattering]
+
+
+def warnings(search: Search) -> list[str]:
+    """What the search itself warned of, its state, and the best values at edges of their ranges."""
+    found = [str(warning) for warning in search.info.get("warnings", [])]
+    status = search.info.get("status")
+    if search.running:
+        found.append(
+            "The search is still running: this page shows what was known when it was made."
+        )
+    elif status != "finished":
+        found.append(
+            f"The search is {'unfinished' if status == 'running' else status}: more may come."
+        )
+    if search.best is not None:
+        found += edge_advice(search.knobs, search.best["config"])
+    return found
+
+
+def facts(search: Search) -> dict[str, Any]:
+    """What was searched, on what data, by which versions."""
+    info, data = search.info, search.info.get("data", {})
+    rungs = ", ".join(map(str, rungs_of(search))) or "none"
+    images = ", ".join(
+        f"{data[key]:,} {key}" for key in ("train", "valid", "test") if data.get(key)
+    )
+    pairs = {
+        "task": info["task"],
+        "metric": f"{search.metric}, {'higher' if search.mode == 'max' else 'lower'} is better",
+        "budget": f"{info.get('num_samples')} trials of at most {info.get('num_epochs')} epochs",
+        "sampler, seed": f"{info.get('sampler')}, {info.get('seed')}",
+        "early stopping": f"{info.get('scheduler')}, trials compared at epochs: {rungs}",
+        "images": f"{images} in {len(data.get('classes', []))} classes",
+        "split fingerprint": str(data.get("fingerprint", ""))[:16],
+        "started": clock(info.get("start")),
+        "ended": clock(info.get("end")),
+        "status": "running" if search.running else str(info.get("status")),
+        "versions": ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items()),
+        "git commit": str(info.get("git_commit") or "unknown"),
+        "command": " ".join(str(word) for word in info.get("command", [])),
+        "expected": str(info.get("reference") or ""),
+    }
+    space = [
+        (
+            name,
+            knob.spec,
+            f"only if {knob.parent} is {', '.join(map(str, knob.parent_values))}"
+            if knob.parent
+            else "",
+        )
+        for name, knob in search.knobs.items()
+    ]
+    label = search_labels([search])[0]
+    return {"label": label, "pairs": {k: v for k, v in pairs.items() if v}, "space": space}
+
+
+def clock(iso: str | None) -> str:
+    """A time of search.json to the minute."""
+    return str(iso)[:16].replace("T", " ") + " UTC" if iso else ""
+
+
+def contrast(search: Search) -> list[dict[str, Any]] | None:
+    """The best configuration against the baseline, searched knobs first."""
+    if search.best is None:
+        return None
+    baseline = search.records[BASELINE].config if BASELINE in search.records else {}
+    baseline = baseline or search.info["baseline"]
+    best = search.best["config"]
+    names = [*search.knobs, *(name for name in best if name not in search.knobs)]
+    rows = []
+    for name in names:
+        used = name not in search.knobs or is_active(search.knobs, name, best)
+        old, new = baseline.get(name), best.get(name)
+        if name not in search.knobs and old == new:
+            continue
+        rows.append(
+            {
+                "name": name,
+                "range": search.knobs[name].spec if name in search.knobs else "",
+                "baseline": compact(old),
+                "best": compact(new) if used else "not in use",
+                "changed": used and old != new,
+            }
+        )
+    return rows
+
+
+def retrained(search: Search) -> dict[str, str] | None:
+    """What retrain/metadata.json says; None before the retraining."""
+    path = search.path / "retrain" / "metadata.json"
+    if not path.is_file():
+        return None
+    metadata = read_json(path)
+    shown = {
+        "trial": metadata.get("trial_id"),
+        "chosen": metadata.get("chosen"),
+        "trained on": f"{metadata.get('images', 0):,} images of train_valid",
+        "epochs": metadata.get("epochs"),
+        "time": duration(float(metadata.get("seconds") or 0)),
+        "test score": metadata.get("score"),
+    }
+    return {key: str(value) for key, value in shown.items() if value is not None}

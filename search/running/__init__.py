@@ -1,0 +1,1 @@
+"""A search that runs: Ray Tune, the recorder, and what watches it."""

@@ -1,0 +1,207 @@
+"""Before and while trials run: the features of a frozen backbone, computed once for all of them.
+
+A thread of the driver computes, or lets the cluster do so. The first trial starts as soon as the
+evaluation features and the first view are there; one that is ahead waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from search import console
+from search.cluster.node_data import NodeData
+from search.running.feature_workers import FindWork, Means, Work, computing, worker_options
+from search.study.study import Study
+from search.text import duration
+from trainables.config import TrainConfig
+from trainables.device import resolve, usable_cores
+from trainables.features.files import CHUNK
+from trainables.features.source import settle_precision
+from trainables.features.store import Compute, FeatureStore, Part
+
+FIRST = 2  # parts without which no trial gets through its first epoch
+NOTICE_PERIOD = 30.0  # seconds between two lines about what goes on beside the search
+POLL_SECONDS = 0.2
+PATIENCE = 30.0  # seconds for the thread to put down its work
+
+
+@contextmanager
+def shared_features(
+    study: Study, root: Path, data: NodeData, stop: Callable[[], bool]
+) -> Iterator[Study]:
+    """While active, what the study's trials need exists or is being computed.
+
+    Gives the study with the precision that the features have. A task whose module has no
+    `feature_work` needs none. `root` is the prepared data on the driver's node, `data` on any.
+    `stop` tells that the search is to end. Raises ValueError when the backbone or the disk space
+    cannot be had.
+    """
+    find: FindWork | None = getattr(study.trainables, "feature_work", None)
+    if find is None:
+        yield study
+        return
+    study = dataclasses.replace(study, config=settle_precision(study.config))
+    work = find(root, study.config)
+    places = worker_options()
+    one_node = len({place["scheduling_strategy"].node_id for place in places}) <= 1
+    if not work or (one_node and not missing(work)):
+        yield study
+        return
+    with computing(find, data, study.config, work, places) as means:
+        if missing(work):
+            announce(missing(work), study.config, *probe(means.compute, work), means.workers)
+        computer = Computer(work, means)
+        computer.start()
+        try:
+            for _ in console.track(computer.first(stop), computer.num_first, "features"):
+                pass
+            yield study
+        finally:
+            computer.stop()
+
+
+def missing(work: Work) -> Work:
+    """What is not there yet, or damaged."""
+    return [(store, part) for store, part in work if store.open(part) is None]
+
+
+class Computer(threading.Thread):
+    """Computes the work in its order, in the background."""
+
+    def __init__(self, work: Work, means: Means) -> None:
+        super().__init__(daemon=True, name="features")
+        self.work = work
+        self.means = means
+        self.num_first = sum(len(store.images) for store, _ in missing(work[:FIRST]))
+        self.ready = threading.Event()
+        self.done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self.begun = self.told = time.monotonic()
+        self.count = 0
+        self.ended = threading.Event()
+        self.error: Exception | None = None
+
+    def first(self, stop: Callable[[], bool]) -> Iterator[int]:
+        """Yields once for each image passed until trials can start. Raises what went wrong."""
+        while not stop():
+            try:
+                count = self.done.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if count is None:
+                break
+            yield from range(count)
+        if self.error is not None:
+            raise self.error
+
+    def run(self) -> None:
+        """Compute; the thread's whole life."""
+        torch.set_num_threads(usable_cores())
+        try:
+            with ExitStack() as held:
+                locks: dict[FeatureStore, FileLock] = {}
+                for number, (store, part) in enumerate(self.work):
+                    self.one(store, part, locks, held)
+                    if self.ended.is_set():
+                        return
+                    self.means.publish(number)
+                    self.tell(number)
+        except Exception as error:  # whatever it is, the driver must learn of it
+            self.error = error
+            if self.ready.is_set() and not self.ended.is_set():
+                console.notice(f"features: {error}; trials compute what they still need")
+        finally:
+            self.done.put(None)
+
+    def one(
+        self, store: FeatureStore, part: Part, locks: dict[FeatureStore, FileLock], held: ExitStack
+    ) -> None:
+        """Compute one part, or wait until another process has done so."""
+        told = False
+        while store.open(part) is None and not self.ended.is_set():
+            if store not in locks:
+                lock = store.lock()
+                try:
+                    held.enter_context(lock.acquire(timeout=POLL_SECONDS))
+                except Timeout:
+                    if not told:
+                        console.notice(f"features: {part.name} is computed by another process")
+                    told = True
+                    continue
+                locks[store] = lock
+            for count in store.fill(part, self.means.compute):
+                self.count += count
+                if not self.ready.is_set():
+                    self.done.put(count)
+                if self.ended.is_set():
+                    return
+
+    def tell(self, number: int) -> None:
+        """Let trials start when they can; then, now and then, a line about what is there."""
+        if number == FIRST - 1:
+            self.ready.set()
+            self.done.put(None)
+        now = time.monotonic()
+        images = sum(len(store.images) for store, _ in missing(self.work[number + 1 :]))
+        if number < FIRST or now - self.told < NOTICE_PERIOD or not images or not self.count:
+            return
+        self.told = now
+        rate = self.count / (now - self.begun)
+        left = images / rate
+        console.notice(
+            f"features: {number + 1} of {len(self.work)} files, {rate:.0f} images/s,"
+            f" {duration(left)} left"
+        )
+
+    def stop(self) -> None:
+        """Put the work down; what is done stays."""
+        self.ended.set()
+        self.join(PATIENCE)
+
+
+def probe(compute: Compute, work: Work) -> tuple[float, int]:
+    """Images a second and features an image, measured on a few."""
+    store, part = work[FIRST - 1]
+    rows = range(min(len(store.images), CHUNK // 4))
+    next(iter(compute(store, part, [rows[: len(rows) // 4 or 1]])))  # loads the network
+    begun = time.monotonic()
+    features = next(iter(compute(store, part, [rows])))
+    return len(rows) / (time.monotonic() - begun), features.shape[1]
+
+
+def announce(work: Work, config: TrainConfig, rate: float, width: int, workers: int) -> None:
+    """Say what is about to be computed. Raises ValueError when it does not fit on the disk."""
+    passes = sum(len(store.images) for store, _ in work)
+    space = passes * width * 4
+    store = work[0][0]
+    free = shutil.disk_usage(store.root).free
+    views = sum(part.kind == "view" for _, part in work)
+    rate *= workers
+    console.notice(
+        f"features: {len(store.images):,} images x {views} views and {len(work) - views}"
+        f" evaluation files = {passes:,} images through {store.config.backbone}"
+        f" ({where(config, workers)}, {rate:.0f} images/s): about {duration(passes / rate)},"
+        f" {space / 1e9:.2f} GB in {store.root}"
+    )
+    if space > free:
+        raise ValueError(
+            f"{store.root} has {free / 1e9:.2f} GB left and the features take {space / 1e9:.2f};"
+            " make room, or lower num_views"
+        )
+
+
+def where(config: TrainConfig, workers: int) -> str:
+    """What computes."""
+    if workers > 1:
+        return f"{config.precision}, {workers} Ray workers"
+    machine = resolve(config)
+    return f"{config.precision} on {machine.device}, {machine.threads} threads"

@@ -1,0 +1,110 @@
+"""Run, resume or extend a search: one new Tuner, fed from the ledger."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from data_prep.prepared import PreparedData
+from search.cluster.connection import connected
+from search.cluster.environment import Place, take_place
+from search.errors import UsageError
+from search.files import read_json, write_json
+from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
+from search.records.ledger import LEDGER, Ledger
+from search.records.manifest import describe_search
+from search.records.search import Search, load
+from search.records.tables import write_tables
+from search.records.versions import now
+from search.running.feature_cache import shared_features
+from search.running.options import Options
+from search.running.stopper import Budget
+from search.running.tuner import fit
+from search.study.space import describe_space
+from search.study.study import Study
+
+
+def run_search(study: Study, data: PreparedData, search_dir: Path, options: Options) -> Search:
+    """Run the study in `search_dir` until it is finished, cut by a budget, or interrupted.
+
+    `search.info["status"]` of the returned search is `finished` or `interrupted`. Raises ValueError
+    when the directory belongs to another search, cannot be written, or the cluster is too small.
+    """
+    check_directory(study, data, search_dir, options.resume)
+    check_writable(search_dir)
+    if is_running(search_dir):
+        raise ValueError(f"another process is running the search in {search_dir}")
+    with connected(options.address) as cluster:
+        place = take_place(study, data, search_dir, options.storage, cluster, options.pack_gpus)
+        search_dir.mkdir(parents=True, exist_ok=True)
+        lock = driver_lock(search_dir)
+        try:
+            lock.acquire(timeout=0)
+        except TimeoutError:
+            raise ValueError(f"another process is running the search in {search_dir}") from None
+        try:
+            drive(study, data, search_dir, options, place)
+        finally:
+            lock.release()
+    return load(search_dir)
+
+
+def check_directory(study: Study, data: PreparedData, search_dir: Path, resume: bool) -> None:
+    """Raise ValueError unless the directory is free, or holds a search to go on with."""
+    exists = (search_dir / SEARCH_JSON).exists()
+    if resume and not exists:
+        raise UsageError(f"--resume: there is no search in {search_dir}")
+    if not exists:
+        return
+    if not resume:
+        raise UsageError(
+            f"{search_dir} holds a search already; add --resume, or choose another --name"
+        )
+    info = read_json(search_dir / SEARCH_JSON)
+    if info.get("task") != study.task:
+        raise UsageError(f"{search_dir} is a search of {info.get('task')}, not of {study.task}")
+    if info.get("metric") != study.metric:
+        raise UsageError(f"{search_dir} optimises {info.get('metric')}, not {study.metric}")
+    if info.get("data", {}).get("fingerprint") != data.fingerprint:
+        raise UsageError(
+            f"{search_dir} was run on other data than {data.root} holds now;"
+            " prepare the same split again, or start a new search"
+        )
+
+
+def drive(
+    study: Study,
+    data: PreparedData,
+    search_dir: Path,
+    options: Options,
+    place: Place,
+) -> None:
+    """One session of the search, from reading the ledger to writing the tables."""
+    ledger = Ledger(search_dir / LEDGER)
+    info = describe_search(
+        study,
+        data,
+        search_dir,
+        space=describe_space(study.space),
+        overrides=options.overrides,
+        command=options.command,
+    )
+    write_json(search_dir / SEARCH_JSON, info)
+    ledger.append("session", num_samples=study.num_samples, pid=os.getpid())
+    budget = Budget(options.time_budget, options.patience, study.metric, study.mode)
+    try:
+        with (
+            budget.signals(),
+            shared_features(study, data.root, place.data, budget.stop_all) as study,
+        ):
+            if not budget.stop_all():
+                fit(study, search_dir, options, place, ledger, budget)
+        status = "interrupted" if budget.reason else "finished"
+    except BaseException:
+        status = "failed"
+        raise
+    finally:
+        ledger.close()
+        info |= {"status": status, "end": now(), "cut": budget.reason}
+        write_json(search_dir / SEARCH_JSON, info)
+        write_tables(load(search_dir))

@@ -1,0 +1,138 @@
+"""One Ray Tune run: searcher, scheduler, trial function and callbacks put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import optuna
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+
+from search import console
+from search.cluster.environment import Place, trial_request
+from search.cluster.resources import trial_slots
+from search.records.best import choose_best
+from search.records.ledger import Ledger, TrialRecord
+from search.records.search import load
+from search.records.tables import write_tables
+from search.running.live_view import LiveView
+from search.running.options import Options
+from search.running.optuna_journal import frozen_trial, open_journal, write_journal
+from search.running.recorder import Recorder, folder_name
+from search.running.stopper import Budget
+from search.running.tensorboard import TensorBoard
+from search.running.trackers import trackers
+from search.running.trial_function import make_trainable
+from search.running.warm_start import warm_start
+from search.schedulers.asha import make_scheduler
+from search.schedulers.searcher import OptunaAsha
+from search.study.study import Study
+
+
+def fit(
+    study: Study,
+    search_dir: Path,
+    options: Options,
+    place: Place,
+    ledger: Ledger,
+    budget: Budget,
+) -> None:
+    """Let Ray Tune run the trials that the ledger does not know as finished."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    past = list(ledger.records.values())
+    journal_path = search_dir / "study.journal"
+    write_journal(journal_path, study.task, past, study.space, study.metric, study.mode)
+    journal = open_journal(journal_path, study.task, study.mode)
+    warm, enqueue = warm_start(options.warm_start, study)
+    points = [(point, "user") for point in study.points]
+
+    def last_checkpoint(trial_id: str) -> str | None:
+        record = ledger.records.get(trial_id)
+        return record.checkpoint if record else None
+
+    searcher = OptunaAsha(
+        study.space,
+        metric=study.metric,
+        mode=study.mode,
+        num_samples=study.num_samples,
+        num_epochs=study.num_epochs,
+        scheduler=study.scheduler,
+        grace_period=study.grace_period,
+        reduction_factor=study.reduction_factor,
+        baseline=dataclasses.asdict(study.config),
+        seed=study.seed,
+        sampler=study.sampler,
+        past=past,
+        warm=warm,
+        enqueue=[*points, *enqueue],
+        max_concurrent=options.max_concurrent,
+        slots=trial_slots(place.resources),
+        last_checkpoint=last_checkpoint,
+    )
+
+    def on_end(record: TrialRecord) -> None:
+        budget.count(record)
+        journal.add_trial(frozen_trial(record, study.space, study.metric))
+        if record.status == "completed":
+            best = choose_best(ledger.records, study.metric, study.mode)
+            recorder.keep_only({best["trial_id"]} if best else set())
+
+    recorder = Recorder(
+        ledger,
+        dataclasses.asdict(study.config),
+        study.num_epochs,
+        cut=lambda: budget.reason,
+        on_end=on_end,
+        on_tables=lambda: write_tables(load(search_dir)),
+        storage=place.storage,
+    )
+    view = LiveView(
+        ledger.records,
+        study.metric,
+        study.mode,
+        study.num_samples,
+        study.num_epochs,
+        console.err,
+    )
+    trainable = make_trainable(
+        study.trainables.trainable,
+        dataclasses.asdict(study.config),
+        study.metric,
+        place.data.here,
+        study.rungs,
+        place.resources["GPU"],
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, trial_request(place.resources)),
+        tune_config=TuneConfig(
+            search_alg=searcher,
+            scheduler=make_scheduler(searcher),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=folder_name,
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=place.storage.uri,
+            callbacks=[recorder, view, *watchers(study, search_dir, options, ledger)],
+            failure_config=FailureConfig(max_failures=options.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=None),
+            stop=budget,
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        view.stop()
+    recorder.settle()
+
+
+def watchers(study: Study, search_dir: Path, options: Options, ledger: Ledger) -> list[Callback]:
+    """The callbacks that tell other tools; none of them can stop the search."""
+    board = TensorBoard(
+        ledger.records, search_dir / "tensorboard", study.metric, study.mode, console.notice
+    )
+    experiment = f"{study.task}/{search_dir.name}"
+    return [board, *trackers(experiment, options.mlflow, options.wandb, console.notice)]

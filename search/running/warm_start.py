@@ -1,0 +1,48 @@
+"""Warm start: what earlier searches of the same task found, for a new one to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search.errors import UsageError
+from search.records.ledger import TrialRecord
+from search.records.search import Search, load
+from search.records.statuses import FINISHED
+from search.study.study import Study
+
+BEST_OF_EACH = 3  # configurations of each earlier search that are run again
+
+
+def warm_start(
+    dirs: Sequence[Path], study: Study
+) -> tuple[list[TrialRecord], list[tuple[dict[str, Any], str]]]:
+    """Finished trials of earlier searches, for the sampler, and their best configurations, to run.
+
+    Raises UsageError for a search of another task or metric, ValueError where there is no search.
+    """
+    records: list[TrialRecord] = []
+    enqueued: list[tuple[dict[str, Any], str]] = []
+    for path in dirs:
+        found = load(path)
+        if (found.info["task"], found.metric) != (study.task, study.metric):
+            raise UsageError(
+                f"--warm-start {path} is a search of {found.info['task']} by {found.metric},"
+                f" not of {study.task} by {study.metric}"
+            )
+        records += [record for record in found.records.values() if record.status in FINISHED]
+        enqueued += [(record.config, "warm_start") for record in best_trials(found)]
+    return records, enqueued
+
+
+def best_trials(found: Search) -> list[TrialRecord]:
+    """The best trials that ran their full budget, best first."""
+    sign = 1 if found.mode == "max" else -1
+
+    def score(record: TrialRecord) -> float:
+        epoch = record.best_epoch(found.metric, found.mode)
+        return sign * record.history[epoch][found.metric] if epoch else float("-inf")
+
+    completed = [record for record in found.records.values() if record.status == "completed"]
+    return sorted(completed, key=score, reverse=True)[:BEST_OF_EACH]

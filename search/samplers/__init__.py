@@ -1,0 +1,1 @@
+"""What to try next: one sampler a file. Knows no disk and no cluster."""

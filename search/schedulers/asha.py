@@ -1,0 +1,137 @@
+"""Schedulers for Ray Tune: stopping ASHA, promoting ASHA, and none (which still ends NaN).
+
+They share the `Rungs` with the searcher, so that rungs survive a resume, and know a trial by the
+project's own id, `config["_trial_id"]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from search.records.statuses import is_diverged
+from search.schedulers.searcher import OptunaAsha
+
+
+class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Runs every trial to its last epoch, but ends one whose loss or metric is not finite."""
+
+    def __init__(self, searcher: OptunaAsha) -> None:
+        super().__init__()
+        self.searcher = searcher
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Show the searcher a trial that is to have a GPU of its own."""
+        if trial.config["_alone"]:
+            self.searcher.alone.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """None: Ray starts pending trials by itself, and the inherited scan is linear in trials."""
+        return None
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """CONTINUE, or STOP for a trial that has diverged or is complete."""
+        if is_diverged(result, self.searcher.metric):
+            return str(TrialScheduler.STOP)
+        if result["epoch"] >= self.searcher.num_epochs:
+            return str(TrialScheduler.STOP)
+        return self.decide(project_id(trial), result["epoch"], result[self.searcher.metric])
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Ray starts the trial again, or gives it up.
+
+        When a process dies while it is made ready for its next trial, Ray 2.60 counts that twice:
+        it queues the trial again, then ends it although restarts are left.
+        """
+        if trial.status == Trial.PENDING and trial.should_recover():
+            self.searcher.give_up(project_id(trial))
+
+    def decide(self, trial_id: str, epoch: int, value: float) -> str:
+        """What becomes of a healthy, unfinished trial."""
+        return str(TrialScheduler.CONTINUE)
+
+    def is_baseline(self, trial_id: str) -> bool:
+        """Whether this is the number to beat, which runs its full budget."""
+        trial = self.searcher.trials.get(trial_id)
+        return trial is not None and trial.origin == "baseline"
+
+    def debug_string(self) -> str:
+        """For Ray's log."""
+        return type(self).__name__
+
+
+class AshaScheduler(PlainScheduler):
+    """Stopping ASHA: at a rung, a trial ends unless it is in the top 1/factor of those before."""
+
+    def decide(self, trial_id: str, epoch: int, value: float) -> str:
+        """STOP below the rung's cutoff."""
+        rungs = self.searcher.rungs
+        rung = rungs.record(trial_id, epoch, value)
+        stop = rung is not None and not self.is_baseline(trial_id) and rungs.cut(trial_id, rung)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+
+class PromotingScheduler(PlainScheduler):
+    """Promoting ASHA: pause at every rung, run on the best 1/factor, try new ones otherwise.
+
+    The trainable must attach a checkpoint to its report at every rung's epoch.
+    """
+
+    def __init__(self, searcher: OptunaAsha) -> None:
+        super().__init__(searcher)
+        self._trials: dict[str, Trial] = {}
+        self._chosen: Trial | None = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Remember Ray's object, to promote the trial by."""
+        super().on_trial_add(tune_controller, trial)
+        self._trials[project_id(trial)] = trial
+
+    def decide(self, trial_id: str, epoch: int, value: float) -> str:
+        """PAUSE at a rung that the trial reaches for the first time."""
+        reached = self.searcher.rungs.record(trial_id, epoch, value)
+        if reached is None or self.is_baseline(trial_id):
+            return str(TrialScheduler.CONTINUE)
+        self.searcher.pause(trial_id)
+        return str(TrialScheduler.PAUSE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The paused trial that is promoted now; the same one until it runs."""
+        if self._chosen is not None and self._chosen.status in (Trial.PENDING, Trial.PAUSED):
+            return self._chosen
+        self._chosen = None
+        searcher = self.searcher
+        if searcher.max_concurrent and len(searcher.running) >= searcher.max_concurrent:
+            return None
+        trial_id = searcher.next_promotion()
+        if trial_id is None:
+            if searcher.is_idle():
+                self._stop_paused(tune_controller)
+            return None
+        trial = self._trials.get(trial_id)
+        if trial is None or trial.status != Trial.PAUSED:
+            return None  # of an earlier session: the searcher hands it out; or still saving
+        searcher.promote(trial_id)
+        self._chosen = trial
+        return trial
+
+    def _stop_paused(self, tune_controller: Any) -> None:
+        """The search is over: what still waits has lost."""
+        for trial_id in sorted(self.searcher.rungs.paused):
+            trial = self._trials.get(trial_id)
+            if trial is not None and trial.status == Trial.PAUSED:
+                tune_controller.stop_trial(trial)
+
+
+def project_id(trial: Trial) -> str:
+    """The project's own id of a Ray trial."""
+    return str(trial.config["_trial_id"])
+
+
+def make_scheduler(searcher: OptunaAsha) -> PlainScheduler:
+    """The scheduler that belongs to a searcher; the two share the searcher's `rungs`."""
+    if searcher.scheduler == "promoting":
+        return PromotingScheduler(searcher)
+    return AshaScheduler(searcher) if searcher.scheduler == "asha" else PlainScheduler(searcher)

@@ -1,0 +1,263 @@
+"""The searcher: Ray Tune asks it for configurations, a sampler proposes them.
+
+It keeps its own account of every trial, so that what ASHA did is told truthfully: stopped trials
+at their epochs, diverged and failed ones as worst. Nothing of it needs to be saved: a resumed
+search is a new searcher, fed with the records of the ledger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from search.records.statuses import BAD, UNFINISHED, is_diverged
+from search.samplers.candidates import Untried
+from search.samplers.trial import Mode, Observed, Record, observe
+from search.schedulers.rungs import Rungs
+from search.study.rung_levels import rung_levels
+from search.study.space import Space, check_space
+
+SAMPLER = "gp"  # the defaults: what wins tests/benchmarks/search_quality.py
+SCHEDULER = "promoting"
+GRACE_PERIOD = 3
+REDUCTION_FACTOR = 3
+SCHEDULERS = ("promoting", "asha", "none")
+
+
+class OptunaAsha(Searcher):  # type: ignore[misc]
+    """Hands out exactly `num_samples` distinct trials, those of earlier sessions included.
+
+    Each suggestion is the configuration plus `_trial_id` (t0000 is the baseline), `_origin`
+    (baseline, user, warm_start or sampler) and `_resume_from` (a checkpoint or None).
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        metric: str,
+        mode: Mode,
+        num_samples: int,
+        num_epochs: int,
+        scheduler: str = SCHEDULER,
+        grace_period: int = GRACE_PERIOD,
+        reduction_factor: float = REDUCTION_FACTOR,
+        baseline: Mapping[str, Any] | None = None,
+        enqueue: Sequence[tuple[Mapping[str, Any], str]] = (),
+        seed: int = 0,
+        sampler: str | BaseSampler = SAMPLER,
+        past: Sequence[Record] = (),
+        warm: Sequence[Record] = (),
+        max_concurrent: int | None = None,
+        slots: Callable[[], int] | None = None,
+        last_checkpoint: Callable[[str], str | None] = lambda trial_id: None,
+    ) -> None:
+        """`past` are this search's own trials, `warm` those of others: for the sampler only.
+
+        `enqueue` holds complete configurations with their origin, tried after the baseline.
+        `slots` tells how many trials there is room for now: so many and one more, which waits for
+        the next one to end, are handed out. `max_concurrent` stands instead of that where it is
+        given; without either there is no limit.
+        `last_checkpoint` finds what a trial whose process died goes on from.
+        """
+        super().__init__(metric=metric, mode=mode)
+        check_space(space)
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {scheduler!r}: use {', '.join(SCHEDULERS)}")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = space
+        self.num_samples = num_samples
+        self.num_epochs = num_epochs
+        self.max_concurrent = max_concurrent
+        self.slots = slots
+        self.scheduler = scheduler
+        self.trials = {record.trial_id: observe(record, metric) for record in past}
+        levels = rung_levels(num_epochs, grace_period, reduction_factor)
+        self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
+        self.rungs.replay(self.trials.values())
+        self.warm = [observe(record, metric) for record in warm]
+        self.running: set[str] = set()
+        self.exhausted = False
+        self.last_checkpoint = last_checkpoint
+        self.alone: list[Trial] = []
+        """Ray's objects of the trials that want a GPU of their own."""
+        self._alone: set[str] = set()
+        self._given_up: set[str] = set()
+        self._new_ids = (
+            i for i in map("t{:04d}".format, itertools.count()) if i not in self.trials
+        )
+        self._project_ids: dict[str, str] = {}
+        self._untried = Untried(
+            space,
+            sampler,
+            mode,
+            (*levels, num_epochs),
+            seed=[seed, len(self.trials)],
+            given=[*([(baseline, "baseline")] if baseline is not None else []), *enqueue],
+            tried=[trial.config for trial in self.trials.values()],
+        )
+        self._unfinished = deque(
+            trial_id
+            for trial_id, trial in self.trials.items()
+            if trial.status in UNFINISHED and trial_id not in self.rungs.paused
+        )
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial for Ray's trial id, None (not now), or FINISHED."""
+        room = self._room()
+        if room < 1 or (room < 2 and self._promotion_waits()):
+            return None
+        trial = self._again() or self._returning() or self._new()
+        if trial is None:
+            return None if self.running or self.rungs.paused else Searcher.FINISHED
+        trial.status = "running"
+        self.running.add(trial.trial_id)
+        self._project_ids[trial_id] = trial.trial_id
+        return {
+            **trial.config,
+            "_trial_id": trial.trial_id,
+            "_origin": trial.origin,
+            "_resume_from": trial.checkpoint,
+            "_alone": trial.trial_id in self._alone,
+        }
+
+    def _room(self) -> float:
+        """How many trials may be handed out now.
+
+        0 while one waits for a GPU of its own: the next to start would take a part of it.
+        """
+        if any(trial.status == Trial.PENDING for trial in self.alone):
+            return 0
+        if self.max_concurrent:
+            return self.max_concurrent - len(self.running)
+        return self.slots() + 1 - len(self.running) if self.slots else math.inf
+
+    def _promotion_waits(self) -> bool:
+        """Whether the next place belongs to a paused trial, which the scheduler starts itself."""
+        promotable = self.rungs.promotable()
+        return promotable is not None and promotable not in self._strangers()
+
+    def _strangers(self) -> set[str]:
+        """Paused trials of an earlier session, which Ray does not know."""
+        return self.rungs.paused - set(self._project_ids.values())
+
+    def _again(self) -> Observed | None:
+        """A trial that an earlier session left unfinished."""
+        return self.trials[self._unfinished.popleft()] if self._unfinished else None
+
+    def _returning(self) -> Observed | None:
+        """A trial that an earlier session paused, and that is promoted now."""
+        strangers = self._strangers()
+        if not strangers:
+            return None
+        chosen = self.next_promotion()
+        if chosen is None and self.is_idle():
+            for trial_id in strangers:
+                self.end(trial_id, "stopped")
+        if chosen not in strangers:
+            return None
+        self.rungs.promote(chosen)
+        return self.trials[chosen]
+
+    def next_promotion(self) -> str | None:
+        """The paused trial to run next: a promotable one; when all is done, the leader."""
+        return self.rungs.promotable() or (self.rungs.leader() if self.is_idle() else None)
+
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing new will come."""
+        return not self.running and not self._has_more()
+
+    def _has_more(self) -> bool:
+        return bool(self._unfinished) or (
+            not self.exhausted and len(self.trials) < self.num_samples
+        )
+
+    def stop_proposing(self) -> None:
+        """No new trials from now on; what runs or is promotable is finished."""
+        self.exhausted = True
+
+    def _new(self) -> Observed | None:
+        """A trial that has not been tried before, while the budget lasts."""
+        if self.exhausted or len(self.trials) >= self.num_samples:
+            return None
+        found = self._untried.next([*self.warm, *self.trials.values()])
+        if found is None:
+            self.exhausted = True
+            return None
+        trial = Observed(next(self._new_ids), found.config, found.origin, sampler_attrs=found.attrs)
+        self.trials[trial.trial_id] = trial
+        return trial
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Ray: an epoch that did not end the trial."""
+        self._note(self.trials[self._project_ids[trial_id]], result)
+
+    def _note(self, trial: Observed, result: Mapping[str, Any]) -> None:
+        """Keep a finite value at its epoch."""
+        if self.metric in result and not is_diverged(result, self.metric):
+            trial.values[int(result["epoch"])] = float(result[self.metric])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Ray: the end of a trial, for whatever reason."""
+        project_id = self._project_ids.pop(trial_id)
+        bad = result is not None and is_diverged(result, self.metric)
+        self._note(self.trials[project_id], result or {})
+        if result is not None and result.get("retry_alone"):  # its part of a GPU was too small
+            self._alone.add(project_id)
+            return self.run_again(project_id, None)
+        if project_id in self._given_up:
+            self._given_up.remove(project_id)
+            return self.run_again(project_id, self.last_checkpoint(project_id))
+        complete = self.trials[project_id].epoch >= self.num_epochs
+        status = "completed" if complete else "stopped"
+        failed = error or (result is not None and "error" in result)
+        self.end(project_id, "failed" if failed else "diverged" if bad else status)
+
+    def run_again(self, project_id: str, checkpoint: str | None) -> None:
+        """Hand the trial out once more, to go on from a checkpoint or from the beginning."""
+        trial = self.trials[project_id]
+        trial.status, trial.checkpoint = "lost", checkpoint
+        self.running.discard(project_id)
+        self._unfinished.append(project_id)
+
+    def give_up(self, project_id: str) -> None:
+        """The scheduler: Ray ends a trial that has restarts left, so hand it out once more."""
+        self._given_up.add(project_id)
+
+    def end(self, project_id: str, status: str) -> None:
+        """Note the end of a trial."""
+        self.trials[project_id].status = status
+        self.running.discard(project_id)
+        self.rungs.drop(project_id, bad=status in BAD)
+
+    def pause(self, project_id: str) -> None:
+        """The scheduler pauses a trial at a rung."""
+        self.trials[project_id].status = "paused"
+        self.running.discard(project_id)
+        self.rungs.pause(project_id)
+
+    def promote(self, project_id: str) -> None:
+        """The scheduler lets a paused trial go on."""
+        self.trials[project_id].status = "running"
+        self.running.add(project_id)
+        self.rungs.promote(project_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles the searcher into its own snapshot, which nothing of ours reads."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the truth, and Ray's snapshots are not used."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a resumed search is a new searcher."""

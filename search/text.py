@@ -1,0 +1,53 @@
+"""Values as short text, and text made safe for a terminal: for tables, live view and figures."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+
+def compact(value: Any, digits: int = 3) -> str:
+    """A value in few characters: floats to `digits` significant digits."""
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    text = f"{value:.{digits}g}" if not 0 < abs(value) < 1e-3 else f"{value:.{digits - 1}e}"
+    if "e" not in text:
+        return text
+    mantissa, exponent = text.split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in at most six characters: `8.2s`, `45s`, `3m05s`, `2h07m`, `3d04h`."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def plain(value: Any) -> str:
+    """Text on one line without control characters, which could steer the terminal."""
+    text = str(value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(visible, " ".join(text.splitlines())))
+
+
+def visible(character: str) -> str:
+    """The character, or its escape where it is invisible or changes the direction of writing."""
+    if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn"):
+        return character
+    return " " if character == "\t" else character.encode("unicode_escape").decode()
+
+
+TONES = {"best": "1;32", "baseline": "36", "failed": "31", "diverged": "31", "lost": "2"}

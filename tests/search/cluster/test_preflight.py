@@ -1,0 +1,118 @@
+"""What preflight says of nodes that answer badly, and of what a search will cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from data_prep.digits import LAYOUT
+from data_prep.prepare import prepare
+from search.cluster.check import batch_finding, expected_epochs, forecast
+from search.cluster.node_data import find_or_fetch, holds
+from search.cluster.node_probe import Answer
+from search.cluster.preflight import blocking, data_findings, disk, named_files, version_findings
+from search.cluster.resources import Cluster, Node
+from search.cluster.storage import Storage, search_storage
+from search.cluster.trial_cost import Measured, extremes
+from search.digits import STUDY
+from search.dog_breed import STUDY as DOGS
+from search.records.versions import versions
+from search.study.overrides import ends
+from search.study.space import distribution
+from trainables.dog_breed import CONFIG
+
+GOOD = Answer(versions(), "shared", None, 10**12, 10**12, 10**12, (), ())
+
+
+def nodes(*answers: Answer) -> list[tuple[Node, Answer]]:
+    """Nodes 10.0.0.1, 10.0.0.2 and so on with their answers."""
+    return [
+        (Node(str(i), f"10.0.0.{i}", {"CPU": 4.0}), answer) for i, answer in enumerate(answers, 1)
+    ]
+
+
+def test_other_versions_block_only_where_they_bind() -> None:
+    assert [f.level for f in version_findings(nodes(GOOD, GOOD))] == ["ok"]
+    torch = dataclasses.replace(GOOD, versions={**versions(), "torch": "1.0"})
+    found = version_findings(nodes(GOOD, torch, torch))
+    assert [f.level for f in found] == ["error"]
+    assert "nodes 10.0.0.2, 10.0.0.3 has torch 1.0 (here " in found[0].text
+    numpy = dataclasses.replace(GOOD, versions={**versions(), "numpy": "1.0"})
+    assert [f.level for f in version_findings(nodes(numpy))] == ["warning"]
+
+
+def test_full_disks_and_missing_files_block(tmp_path: Path) -> None:
+    assert blocking(disk({"a": 10**9}, "for results")) is None
+    full = blocking(disk({"a": 10**9, "b": 10**7}, "for results"))
+    assert full == "disk: node b has 10.0 MB free for results; at least 67.1 MB are needed"
+    data = prepare(LAYOUT, None, tmp_path / "digits")
+    absent = dataclasses.replace(GOOD, data="absent")
+    assert blocking(data_findings(data, nodes(GOOD, absent))) is None
+    no_room = dataclasses.replace(absent, cache_free=1000)
+    assert "set RESNET_TUNE_CACHE" in (blocking(data_findings(data, nodes(no_room))) or "")
+    lacking = dataclasses.replace(GOOD, missing=("/w/resnet34.pth",))
+    assert "node 10.0.0.1 does not have /w/resnet34.pth" in (
+        blocking(data_findings(data, nodes(lacking))) or ""
+    )
+
+
+def test_prepared_data_is_found_where_it_is_and_not_where_other_data_is(tmp_path: Path) -> None:
+    data = prepare(LAYOUT, None, tmp_path / "digits")
+    assert find_or_fetch(str(data.root), data.fingerprint) == str(data.root)
+    assert not holds(data.root, "0" * 64)
+    array = data.root / "packed" / "train_valid.npy"
+    array.write_bytes(array.read_bytes()[:-1])
+    assert not holds(data.root, data.fingerprint)
+
+
+def test_files_named_by_knobs_are_asked_for(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"12345")
+    config = dataclasses.replace(CONFIG, weights=str(weights))
+    assert named_files(dataclasses.replace(DOGS, config=config)) == ((str(weights), 5),)
+    assert named_files(STUDY) == ()
+
+
+def test_extremes_are_the_ends_of_every_range() -> None:
+    configs = extremes(STUDY)
+    assert configs["baseline"] == STUDY.config
+    for name, end in (("low", min), ("high", max)):
+        for knob in ("lr", "batch_size"):
+            assert getattr(configs[name], knob) == end(ends(distribution(STUDY.space, knob)))
+
+
+def test_the_forecast_counts_rungs_and_width() -> None:
+    study = dataclasses.replace(STUDY, num_samples=9, scheduler="none")
+    assert expected_epochs(study) == 9 * study.num_epochs
+    stopping = dataclasses.replace(study, scheduler="asha", grace_period=1, reduction_factor=3)
+    assert 9 < expected_epochs(stopping) < expected_epochs(study)
+    cluster = Cluster(False, (Node("a", "a", {"CPU": 8, "GPU": 2}),))
+    measured = [Measured(3600.0, 10**9, 10**6, "cuda:0", 10**10)]
+    text = forecast(study, cluster, {"CPU": 1, "GPU": 1}, measured).text
+    hours = 9 * study.num_epochs
+    assert f"2 trials at once, about {hours} epochs" in text
+    assert f"{hours:.2g} GPU-hours" in text
+    assert batch_finding("baseline", "RuntimeError: x").level == "error"
+    assert batch_finding("high", "RuntimeError: x").level == "warning"
+
+
+def test_a_uri_keeps_its_options_below_and_in_paths_of_the_service() -> None:
+    storage = search_storage("s3://bucket/base?region=x", Path("results/digits/one"), "digits")
+    assert storage.uri == "s3://bucket/base/digits/one?region=x"
+    assert storage.of("bucket/base/digits/one/c") == "s3://bucket/base/digits/one/c?region=x"
+    assert Storage("/a/b").of("/a/b/c") == "/a/b/c"
+
+
+def test_check_tries_a_batch_and_forecasts(tmp_path: Path) -> None:
+    prepare(LAYOUT, None, tmp_path / "digits")
+    words = ["check", "digits", "--data", str(tmp_path), "--results", str(tmp_path / "results")]
+    done = subprocess.run([sys.executable, "-m", "search", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert [line[8:].split(",")[0].split(":")[0] for line in lines] == [
+        *("resources", "disk", "one batch", "one batch", "one batch", "forecast")
+    ]
+    assert not (tmp_path / "results").exists()

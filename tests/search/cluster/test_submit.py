@@ -1,0 +1,155 @@
+"""A search sent to a real cluster's job server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from data_prep.digits import LAYOUT
+from data_prep.prepare import prepare
+from search import load
+from search.cli import app, guarded, locals_of
+from search.cluster.submit import job_client, packed_code
+from search.options import Request
+from tests.raylets import ENV, Cluster, raylets
+
+TOY = Path(__file__).parents[2] / "toy.py"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head and a worker."""
+    with raylets(workers=1) as started:
+        yield started
+
+
+def tune(
+    cluster: Cluster, command: str, *words: str, task: str = str(TOY), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """`resnet-tune COMMAND TASK` as a user would type it."""
+    return subprocess.run(
+        cluster.inside([sys.executable, "-m", "search", command, task, *words]),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ENV, **env},
+    )
+
+
+def test_a_submitted_search_ends_and_a_bad_one_tells_its_reason(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    prepare(LAYOUT, None, tmp_path / "data" / "toy")
+    folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    folders += ["--job-address", cluster.job_address]
+    # Ray's own client of the job server would follow RAY_ADDRESS instead of the option
+    elsewhere = {"RAY_ADDRESS": "127.0.0.1:1"}
+    words = [*folders, "--name", "sent", "--num-samples", "5"]
+    done = tune(cluster, "submit", *words, **elsewhere)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of code" in done.stderr
+    assert f"ray job logs --address {cluster.job_address}" in done.stderr
+    assert "5/5 trials ended" in done.stdout
+    assert len(load(tmp_path / "results" / "toy" / "sent").trials) == 5
+    folders[1] = str(tmp_path / "nowhere")
+    bad = tune(cluster, "submit", *folders, "--name", "bad")
+    assert bad.returncode == 1
+    assert "no prepared data in" in bad.stdout
+    assert "ended as FAILED" in bad.stderr.splitlines()[-1]
+
+
+def test_over_ray_client_the_command_runs_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
+    prepare(LAYOUT, None, tmp_path / "data" / "toy")
+    first = tmp_path / "results" / "toy" / "first"
+    folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    words = [*folders, "--name", "first", "--num-samples", "4"]
+    done = tune(cluster, "search", *words, "--address", cluster.client_address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4/4 trials ended" in done.stdout
+    assert f"results: {first} on the head node" in done.stderr
+    assert len(load(first).trials) == 4
+    # the variable as well, and what was sent is the whole command
+    words = [*folders, "--resume", "--num-samples", "6", "--set", "sampler=random"]
+    done = tune(cluster, "search", *words, RAY_ADDRESS=cluster.client_address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(load(first).trials) == 6
+    checked = tune(cluster, "check", *folders, "--address", cluster.client_address)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "ok      one batch" in checked.stdout
+
+
+def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Path) -> None:
+    folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    words = [*folders, "--name", "whole", "--num-samples", "2", "--num-epochs", "2"]
+    words += ["--valid-fraction", "0.2", "--address", cluster.client_address]
+    done = tune(cluster, "run", *words, task="digits")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test accuracy:" in done.stdout
+    assert (tmp_path / "results" / "digits" / "whole" / "submission.csv").exists()
+
+
+def test_options_are_typed_again_as_they_were(tmp_path: Path) -> None:
+    request = Request(
+        "digits",
+        Path("data"),
+        tmp_path,
+        name="first",
+        num_samples=8,
+        sets=["lr=0.1", "momentum=0.9"],
+        ranges=["batch_size=16,32"],
+        resume=True,
+        warm_start=[tmp_path / "a", tmp_path / "b"],
+        max_failures=0,
+    )
+    words = request.words()
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    context = group.commands["search"].make_context("search", ["digits", *words])
+    again = Request(**locals_of(context.params))
+    assert again == dataclasses.replace(request, data=Path("data").absolute())
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--num-sample", "3"], 2, "--num-sample"),
+        (["--set", "lrr=3"], 2, "lrr"),
+        ([], 1, "no Ray job server at http://127.0.0.1:1"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_sent(
+    words: list[str], code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["submit", "digits", "--job-address", "http://127.0.0.1:1", *words]
+    assert guarded(command, debug=False) == code
+    told = capsys.readouterr().err
+    assert text in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_the_working_directory_holds_code_only() -> None:
+    with packed_code(str(TOY)) as (folder, task):
+        assert task == "toy.py"
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"data_prep", "trainables", "search", "toy.py"}
+        assert not list(folder.rglob("__pycache__"))
+        assert (folder / "search" / "templates").is_dir()
+
+
+def test_a_ray_client_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(["search", "digits", "--address", "ray://127.0.0.1:1"], debug=False) == 1
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("resnet-tune: error: Ray cluster 'ray://127.0.0.1:1' cannot be reached")
+    assert len(told.splitlines()) == 1
+
+
+def test_an_address_must_be_a_url() -> None:
+    with pytest.raises(ValueError, match="http://HOST:8265"):
+        job_client("head:8265")

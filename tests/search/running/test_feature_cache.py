@@ -1,0 +1,236 @@
+"""Searches on a frozen backbone: features first, trials as soon as they can, nothing twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import Timeout
+from PIL import Image
+
+from search import load
+from search.records.ledger import read_events
+from search.running.feature_workers import FeatureWorker, worker_options
+from tests.dog_features import made_up_dogs, random_weights, small_config
+from trainables.features.source import feature_work
+
+BREEDS, EACH, TEST = ("beagle", "boxer", "pug"), 8, 4
+
+
+def dogs_download(folder: Path) -> Path:
+    """Made-up images in the layout of Kaggle's dogs."""
+    random = np.random.default_rng(0)
+    rows = [(f"{breed}{n}", breed) for breed in BREEDS for n in range(EACH)]
+    names = [f"train/{row_id}" for row_id, _ in rows] + [f"test/t{n}" for n in range(TEST)]
+    for name in names:
+        path = folder / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((90, 70)).save(path)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "breed"), *rows])
+    with (folder / "sample_submission.csv").open("w", newline="") as file:
+        sample = [(f"t{n}", *[1 / 3] * 3) for n in range(TEST)]
+        csv.writer(file).writerows([("id", *BREEDS), *sample])
+    return folder
+
+
+def command(folder: Path, stage: str, name: str, *options: str) -> list[str]:
+    """`resnet-tune run dog_breed` or `search`, as a user would type it."""
+    folders = ["--data", str(folder / "data"), "--results", str(folder / "results")]
+    words = [sys.executable, "-m", "search", stage, "dog_breed", *folders, "--name", name]
+    if stage == "run":
+        words += ["--source", str(folder / "download")]
+    return [*words, *options]
+
+
+def small(weights: Path) -> list[str]:
+    """Two trials of two epochs on 32 x 32 pixels."""
+    sets = ["backbone=mobilenet_v2", f"weights={weights}", "image_size=32", "scheduler=none"]
+    return ["--num-samples", "2", "--num-epochs", "2", *(w for s in sets for w in ("--set", s))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with data and results of a whole run, and what the run told."""
+    folder = tmp_path_factory.mktemp("dogs")
+    dogs_download(folder / "download")
+    weights = random_weights(folder / "mobilenet.pt")
+    done = subprocess.run(
+        command(folder, "run", "one", *small(weights)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stderr
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Feature files and when they were written."""
+    found = (folder / "data" / "dog_breed" / "features").rglob("*.npy")
+    return {str(path): path.stat().st_mtime_ns for path in found}
+
+
+def test_a_run_says_what_it_computes_and_keeps_it(finished: tuple[Path, str]) -> None:
+    folder, told = finished
+    assert "features: 24 images x 2 views and 2 evaluation files = 76 images" in told
+    assert len(files(folder)) == 4
+    search = load(folder / "results" / "dog_breed" / "one")
+    assert {record.status for record in search.records.values()} == {"completed"}
+    assert {record.facts["path"] for record in search.records.values()} == {"features"}
+    precisions = {record.config["precision"] for record in search.records.values()}
+    assert precisions <= {"float32", "bfloat16", "float16"}
+    submission = pd.read_csv(search.path / "submission.csv")
+    assert submission.columns.tolist() == ["id", *BREEDS]
+    assert submission[list(BREEDS)].sum(axis=1).tolist() == pytest.approx([1] * TEST)
+
+
+def test_a_second_search_computes_nothing_and_starts_at_once(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    before = files(folder)
+    done = subprocess.run(
+        command(folder, "search", "two", *small(folder / "mobilenet.pt")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "features:" not in done.stderr
+    assert files(folder) == before
+    events = list(read_events(folder / "results" / "dog_breed" / "two" / "ledger.jsonl"))
+    times = {
+        kind: [e["time"] for e in events if e["event"] == kind] for kind in ("session", "start")
+    }
+    # Some five seconds, which are those of the first worker; more on a machine with other work.
+    assert times["start"][0] - times["session"][0] < 60
+
+
+def test_predicting_later_needs_neither_weights_nor_store(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    search_dir = folder / "results" / "dog_breed" / "one"
+    wanted = pd.read_csv(search_dir / "submission.csv").set_index("id")
+    weights, store = folder / "mobilenet.pt", folder / "data" / "dog_breed" / "features"
+    weights.rename(folder / "away.pt")
+    store.rename(folder / "away")
+    try:
+        out = folder / "again.csv"
+        words = [sys.executable, "-m", "search", "predict", str(search_dir), "--out", str(out)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = pd.read_csv(out).set_index("id")
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        images = folder / "data" / "dog_breed" / "test" / "unknown"
+        done = subprocess.run([*words, "--images", str(images)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        by_images = pd.read_csv(out).set_index("id").loc[wanted.index]
+        # From images the network is not folded, and the backbone may compute in bfloat16.
+        np.testing.assert_allclose(by_images, wanted, atol=0.02)
+    finally:
+        (folder / "away.pt").rename(weights)
+
+
+SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random"]
+SLOW += ["--set", "precision=float32", "--set", "image_size=320", "--set", "scheduler=none"]
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGKILL, "view_0001.npy"),
+        (signal.SIGINT, "eval.npy"),
+        pytest.param(signal.SIGKILL, "eval.npy", marks=pytest.mark.soak),
+        pytest.param(signal.SIGINT, "view_0001.npy", marks=pytest.mark.soak),
+    ],
+)
+def test_a_search_cut_while_it_computes_goes_on(
+    finished: tuple[Path, str], tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    source = finished[0] / "download"
+    words = [sys.executable, "-m", "search", "prepare", "dog_breed", "--source", str(source)]
+    subprocess.run([*words, "--data", str(tmp_path / "data")], check=True, capture_output=True)
+    begun = subprocess.Popen(
+        command(tmp_path, "search", "cut", *SLOW), stderr=subprocess.PIPE, text=True
+    )
+    wait_for(tmp_path, moment)
+    cut = time.monotonic()
+    begun.send_signal(number)
+    errors = begun.communicate(timeout=120)[1]
+    assert begun.returncode == (130 if number == signal.SIGINT else -9), errors
+    assert time.monotonic() - cut < 60, "it waited for all the features"
+    before = {path: when for path, when in files(tmp_path).items() if ".pieces" not in path}
+    assert not any(path.endswith("view_0005.npy") for path in before)
+    resumed = [*command(tmp_path, "search", "cut"), "--resume"]
+    done = subprocess.run(resumed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = load(tmp_path / "results" / "dog_breed" / "cut")
+    assert [record.status for record in found.records.values()] == ["completed"] * 2
+    assert before.items() <= files(tmp_path).items(), "what was there was computed again"
+    info = json.loads((found.path / "search.json").read_text())
+    assert info["status"] == "finished"
+
+
+def wait_for(folder: Path, name: str) -> None:
+    """Until there is a feature file of this name."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if any(path.endswith(name) for path in files(folder)):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"no {name} within two minutes")
+
+
+class Here:
+    """In place of NodeData: a node that finds its data in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def here(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+
+def test_a_node_with_a_disk_of_its_own_computes_its_share_and_keeps_what_it_is_sent(
+    tmp_path: Path,
+) -> None:
+    driver = made_up_dogs(tmp_path / "driver", 12)
+    shutil.copytree(driver, tmp_path / "node")
+    config = small_config(random_weights(tmp_path / "mobilenet.pt"), num_epochs=2)
+    work = feature_work(driver, config)
+    store, part = work[1]
+    wanted = store.obtain(part)
+    worker = FeatureWorker(feature_work, Here(tmp_path / "node"), config)  # type: ignore[arg-type]
+    np.testing.assert_allclose(worker.features(1, range(3, 9)), wanted[3:9], rtol=0, atol=1e-5)
+    there, same_part = worker.work[1]
+    assert there.open(same_part) is None
+    worker.keep(1, np.array(wanted))
+    assert np.array_equal(np.array(there.open(same_part)), wanted)
+    with pytest.raises(Timeout):  # trials of the node wait for the next view
+        there.lock().acquire(timeout=0)
+
+    sharing = FeatureWorker(feature_work, Here(driver), config)  # type: ignore[arg-type]
+    sharing.keep(1, np.array(wanted))
+    store.lock().acquire(timeout=0)  # the driver's, which a node that sees its disk leaves alone
+
+
+def test_actors_are_placed_on_each_gpu_or_else_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    def placed(*resources: dict[str, float]) -> list[tuple[str, float]]:
+        nodes = [
+            {"Alive": True, "NodeID": f"{number + 1:056x}", "Resources": amounts}
+            for number, amounts in enumerate(resources)
+        ]
+        monkeypatch.setattr("ray.nodes", lambda: nodes)
+        options = worker_options()
+        names = {f"{number + 1:056x}": f"n{number}" for number in range(len(resources))}
+        return [(names[o["scheduling_strategy"].node_id], o.get("num_gpus", 0)) for o in options]
+
+    assert placed({"CPU": 2}) == [("n0", 0)]
+    assert placed({"CPU": 2}, {"CPU": 4}, {"memory": 1}) == [("n0", 0), ("n1", 0)]
+    assert placed({"CPU": 2}, {"CPU": 4, "GPU": 2}) == [("n1", 0.51), ("n1", 0.51)]

@@ -1,0 +1,1 @@
+"""The frozen backbone's store: each image and view passes the network once, for all trials."""

@@ -1,0 +1,151 @@
+"""A frozen backbone's features: each image and view passes the network once, for all trials.
+
+Epoch e trains on view (e - 1) mod num_views of every image. A view is the same whoever asks for it,
+so its features are kept in a file that all trials, the retraining and the prediction map into
+memory. `data/<task>/features/<key>/` holds `view_0003.npy` (augmented) or `eval.npy` and
+`mirrored.npy` (central crop): float32 (N, F), a row for each image of `packed/`. The key is made of
+everything that changes the numbers; `features.json` beside the files says what that was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from trainables.config import DogBreedConfig, TrainConfig
+from trainables.data import Batch, Source, TaskData, shuffled_batches
+from trainables.device import PRECISIONS, Machine, best_precision, find_device
+from trainables.features.key import backbone_digest, file_digest
+from trainables.features.store import EVAL, MIRRORED, FeatureStore, Part
+from trainables.large_images import LargeImages, load_large_images
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """A source of features in place of images: the same order, the same views."""
+
+    store: FeatureStore
+    labels: torch.Tensor
+    rows: torch.Tensor
+    """int64 (M,): the images of this source."""
+    num_views: int
+    machine: Machine
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        """Features of an image."""
+        return int(self.store.obtain(EVAL).shape[1])
+
+    def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
+        """View (epoch - 1) mod num_views of each image, in a random order."""
+        features = self.tensor(Part("view", (epoch - 1) % self.num_views))
+        for members in shuffled_batches(len(self), batch_size, epoch, seed):
+            yield self.batch(features, self.rows[members])
+
+    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
+        """The central crop of each image."""
+        if not len(self):
+            return
+        features = self.tensor(MIRRORED if mirrored else EVAL)
+        for rows in self.rows.split(batch_size):
+            yield self.batch(features, rows)
+
+    def tensor(self, part: Part) -> torch.Tensor:
+        """A part as a tensor: on the CPU the shared file itself, else a copy on the device."""
+        return self.machine.to_device(torch.from_numpy(self.store.obtain(part)))
+
+    def batch(self, features: torch.Tensor, rows: torch.Tensor) -> Batch:
+        """Some rows of the features, with their labels."""
+        chosen = features.index_select(0, rows.to(features.device))
+        return chosen, self.machine.to_device(self.labels.index_select(0, rows))
+
+
+def settle_precision(config: Config) -> Config:
+    """The configuration with `auto` replaced by what the backbone is fastest in here.
+
+    By the hardware alone, without a measurement: all processes must come to the same answer, or
+    they would not find each other's features. A CPU must have bfloat16 instructions of its own.
+    """
+    if config.precision != "auto":
+        return config
+    device = find_device(config.device)
+    if device.type == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        chosen = torch.bfloat16 if fast else torch.float32
+    else:
+        chosen = best_precision(device)
+    name = next(name for name, precision in PRECISIONS.items() if precision == chosen)
+    return dataclasses.replace(config, precision=name)  # type: ignore[arg-type]
+
+
+def load_features(data_dir: Path, config: DogBreedConfig) -> TaskData:
+    """As `load_large_images`, with the frozen backbone's features for images."""
+    config = settle_precision(config)
+    data = load_large_images(data_dir, config)
+    stores = {
+        array: make_store(data_dir, array, images_of(getattr(data, array)), config)
+        for array in ("train_valid", "test")
+    }
+
+    def source(images: LargeImages, array: str) -> FeatureSource:
+        store = stores[array]
+        return FeatureSource(store, images.labels, images.rows, images.num_views, images.machine)
+
+    return dataclasses.replace(
+        data,
+        train=source(images_of(data.train), "train_valid"),
+        valid=source(images_of(data.valid), "train_valid"),
+        train_valid=source(images_of(data.train_valid), "train_valid"),
+        test=source(images_of(data.test), "test"),
+    )
+
+
+def images_of(source: Source) -> LargeImages:
+    """The source, which is known to be one of images."""
+    assert isinstance(source, LargeImages)
+    return source
+
+
+def make_store(
+    data_dir: Path, array: str, images: LargeImages, config: DogBreedConfig
+) -> FeatureStore:
+    """The store of one of the arrays of `packed/`. Raises ValueError when it cannot be written."""
+    root = data_dir / "features"
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{root}: features cannot be kept there ({error.strerror})") from None
+    content = {
+        "pixels": file_digest(root, data_dir / "packed" / f"{array}.npy"),
+        "shapes": hashlib.sha256(images.shapes.tobytes()).hexdigest(),
+        "ids": hashlib.sha256(json.dumps(list(images.ids)).encode()).hexdigest(),
+    }
+    return FeatureStore(root, images, content, backbone_digest(root, config), config)
+
+
+def feature_work(data_dir: Path, config: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
+    """What a study, its retraining and its prediction need, in the order in which it is needed.
+
+    Trials can start when the first two are there. Nothing when the backbone is not frozen.
+    """
+    if config.unfreeze:
+        return []
+    data = load_features(data_dir, config)
+    assert isinstance(data.train_valid, FeatureSource)
+    assert isinstance(data.test, FeatureSource)
+    numbers = range(min(data.train_valid.num_views, config.num_epochs))
+    labelled = [EVAL, *(Part("view", number) for number in numbers)]
+    work = [(data.train_valid.store, part) for part in labelled]
+    return work + ([(data.test.store, EVAL)] if len(data.test) else [])

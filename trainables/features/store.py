@@ -1,0 +1,151 @@
+"""The store of a frozen backbone's features: which parts there are, opened or filled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision
+from filelock import FileLock, Timeout
+
+from trainables.config import DogBreedConfig
+from trainables.features.extractor import Extractor
+from trainables.features.files import Features, fill, open_features
+from trainables.features.key import write_whole
+from trainables.features.views import EVAL_RATIO, MAX_ASPECT, MIN_ASPECT, eval_view
+from trainables.large_images import IMAGENET_MEAN, IMAGENET_STD, LargeImages
+
+VERSION = 2  # of what the code below and views.py compute
+POLL_SECONDS = 0.2  # between two looks for a file that another process computes
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is computed in one go: one view, or one evaluation transform, of all images."""
+
+    kind: Literal["view", "eval", "mirrored"]
+    number: int = 0
+    """Of the view."""
+
+    @property
+    def name(self) -> str:
+        """Of its file, without suffix."""
+        return f"view_{self.number:04d}" if self.kind == "view" else self.kind
+
+
+EVAL, MIRRORED = Part("eval"), Part("mirrored")
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStore:
+    """The features of all images of one packed array."""
+
+    root: Path
+    """data/<task>/features."""
+    images: LargeImages
+    content: dict[str, str]
+    """Digests of the pixels, the shapes and the ids of the images."""
+    backbone: str
+    """Digest of the network's weights."""
+    config: DogBreedConfig
+    """With a precision that is not `auto`."""
+
+    def ingredients(self, part: Part) -> dict[str, object]:
+        """Everything that changes the numbers of a part, but the view's number."""
+        views = self.images.views
+        drawn = {
+            "ids": self.content["ids"],
+            "view_seed": views.seed,
+            "min_area": views.min_area,
+            "aspect": (MIN_ASPECT, MAX_ASPECT),
+            "jitter": views.jitter,
+        }
+        return {
+            "version": VERSION,
+            "torchvision": ".".join(torchvision.__version__.split(".")[:2]),
+            "pixels": self.content["pixels"],
+            "shapes": self.content["shapes"],
+            "image_size": views.size,
+            "transform": drawn if part.kind == "view" else {"resize": EVAL_RATIO},
+            "mean": IMAGENET_MEAN,
+            "std": IMAGENET_STD,
+            "backbone": self.config.backbone,
+            "weights": self.backbone,
+            "precision": self.config.precision,
+        }
+
+    def folder(self, part: Part) -> Path:
+        """Where the part's file is."""
+        text = json.dumps(self.ingredients(part), sort_keys=True)
+        return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def path(self, part: Part) -> Path:
+        """The part's file."""
+        return self.folder(part) / f"{part.name}.npy"
+
+    def open(self, part: Part) -> Features | None:
+        """The part, mapped into memory; None when it is not there or damaged."""
+        return open_features(self.path(part), len(self.images))
+
+    def lock(self) -> FileLock:
+        """Held by whoever computes parts of this store."""
+        folder = self.folder(Part("view"))
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock")
+
+    def obtain(self, part: Part) -> Features:
+        """The part; computed here when it is missing and no other process is at it.
+
+        While another process computes (a search's driver, usually), this waits for the file; when
+        that process dies its lock is freed, and this one goes on where it stopped.
+        """
+        while True:
+            features = self.open(part)
+            if features is not None:
+                return features
+            try:
+                with self.lock().acquire(timeout=POLL_SECONDS, poll_interval=POLL_SECONDS / 4):
+                    if self.open(part) is None:
+                        for _ in self.fill(part, self.local()):
+                            pass
+            except Timeout:
+                continue
+
+    def fill(self, part: Part, compute: Compute) -> Iterator[int]:
+        """Compute the part and write it, with the lock held; yields numbers of images done."""
+        folder = self.folder(part)
+        folder.mkdir(parents=True, exist_ok=True)
+        described = json.dumps(self.ingredients(part), indent=2) + "\n"
+        write_whole(folder / "features.json", described)
+        yield from fill(self.path(part), len(self.images), lambda rows: compute(self, part, rows))
+
+    def local(self) -> Compute:
+        """Computing in this process; the network is loaded once, when it is first needed."""
+        extractors: list[Extractor] = []
+
+        def compute(store: FeatureStore, part: Part, pieces: Sequence[range]) -> Iterator[Features]:
+            if not extractors:
+                extractors.append(store.extractor())
+            return extractors[0].features(store.images, lambda row: store.render(part, row), pieces)
+
+        return compute
+
+    def extractor(self) -> Extractor:
+        """The network that makes the features."""
+        return Extractor(self.config, self.images.machine)
+
+    def render(self, part: Part, row: int) -> torch.Tensor:
+        """float32 (3, size, size): one image under the part's transform."""
+        if part.kind == "view":
+            return self.images.view(row, part.number)
+        image = eval_view(self.images.image(row), self.images.views.size)
+        return image.flip(2) if part.kind == "mirrored" else image
+
+
+Compute = Callable[[FeatureStore, Part, Sequence[range]], Iterator[Features]]
+"""Yields the features of ranges of a store's images, under a part's transform."""
