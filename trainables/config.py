@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What a knob's numbers count, for `resnet-tune show`."""
+
+    name: str
+
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -24,39 +32,39 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class TrainConfig:
     """The knobs that all tasks have."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: Annotated[int, Field(ge=1), Unit("images")] = 128
     """Images in a training step. An epoch's last batch is smaller where it must be."""
-    eval_batch_size: Annotated[int, Field(ge=1)] = 500
+    eval_batch_size: Annotated[int, Field(ge=1), Unit("images")] = 500
     """Images in an evaluation batch: speed and memory, not results."""
-    num_epochs: Annotated[int, Field(ge=1)] = 20
+    num_epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 20
     """Passes over the training images; also the length of the schedules."""
-    lr: Positive = 0.1
+    lr: Annotated[Positive, Unit("factor")] = 0.1
     """Learning rate of SGD; the peak of the schedules that rise and fall."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.9
     """Momentum of SGD."""
-    weight_decay: NotNegative = 5e-4
+    weight_decay: Annotated[NotNegative, Unit("factor")] = 5e-4
     """L2 coefficient, added to the gradient (so it acts in proportion to the learning rate)."""
     exclude_norm_decay: bool = False
     """No weight decay on biases and normalisation weights (all tensors with one dimension)."""
     nesterov: bool = False
     """Nesterov's momentum; the same as without where momentum is 0."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.0
     """Share of the target spread over all classes, in training only."""
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
     """How the learning rate moves; see schedule.py."""
-    lr_period: Annotated[int, Field(ge=1)] = 10
+    lr_period: Annotated[int, Field(ge=1), Unit("epochs")] = 10
     """Epochs between two steps of schedule `step`."""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    lr_decay: Annotated[float, Field(gt=0, le=1), Unit("factor")] = 0.1
     """Factor on the learning rate at each step of schedule `step`."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1), Unit("share of the epochs")] = 0.0
     """Share of the epochs in which the learning rate first rises from 0, under every schedule but
     `one_cycle`, which has its own rise."""
-    weight_average: Fraction = 0.0
+    weight_average: Annotated[Fraction, Unit("share of the epochs")] = 0.0
     """Share of the epochs, at the end, whose weights are averaged after every step; the average is
     what is validated and what predicts. 0: none."""
     flip_average: bool = False
     """Predict with the mean over image and mirror image; the validation of a trial does not."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), Unit("seed")] = 0
     """Seed of initial weights, order, augmentation and dropout."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps; auto takes CUDA, else MPS, else the CPU."""
@@ -68,15 +76,15 @@ class TrainConfig:
 class DigitsConfig(TrainConfig):
     """Knobs of task `digits`. No notes to follow: numbers that train well in some seconds."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    num_epochs: Annotated[int, Field(ge=1)] = 12
-    lr: Positive = 0.05
+    batch_size: Annotated[int, Field(ge=1), Unit("images")] = 64
+    num_epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 12
+    lr: Annotated[Positive, Unit("factor")] = 0.05
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """The network is so small that casting costs more than faster products gain."""
-    width: Annotated[int, Field(ge=4, le=512)] = 32
+    width: Annotated[int, Field(ge=4, le=512), Unit("channels")] = 32
     """Channels of the first stage; the second has twice as many."""
-    margin: Annotated[int, Field(ge=0, le=4)] = 1
+    margin: Annotated[int, Field(ge=0, le=4), Unit("pixels")] = 1
     """Random crops after padding with so many black pixels on each side; 0: none."""
 
 
@@ -84,11 +92,11 @@ class DigitsConfig(TrainConfig):
 class CifarConfig(TrainConfig):
     """Knobs of task `cifar10`; the notes' SGD, batch size and augmentation."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Annotated[int, Field(ge=1), Unit("images")] = 256
     crop: Literal["pad", "resize"] = "pad"
     """Random 32x32 crops out of the image padded with black, or (an earlier variant of the notes)
     enlarged by the same `margin`."""
-    margin: Annotated[int, Field(ge=0, le=16)] = 4
+    margin: Annotated[int, Field(ge=0, le=16), Unit("pixels")] = 4
     """Pixels by which the image grows on each side before it is cropped; 0: no crop."""
     flip: bool = True
     """Mirror every second image at random."""
@@ -98,36 +106,36 @@ class CifarConfig(TrainConfig):
 class DogBreedConfig(TrainConfig):
     """Knobs of task `dog_breed`: a new head on a frozen (or partly unfrozen) ImageNet network."""
 
-    num_epochs: Annotated[int, Field(ge=1)] = 20
-    eval_batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Positive = 0.03
-    weight_decay: NotNegative = 1e-4
+    num_epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 20
+    eval_batch_size: Annotated[int, Field(ge=1), Unit("images")] = 64
+    lr: Annotated[Positive, Unit("factor")] = 0.03
+    weight_decay: Annotated[NotNegative, Unit("factor")] = 1e-4
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "step"
-    hidden: Annotated[int, Field(ge=0)] = 256
+    hidden: Annotated[int, Field(ge=0), Unit("units")] = 256
     """Units of the head's hidden layer; 0: a plain linear head."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1), Unit("share")] = 0.0
     """Share of the head's last inputs that is zeroed in training."""
     head_init: Literal["random", "imagenet"] = "random"
     """The plain linear head begins with random weights, or with the ImageNet classifier's own rows
     for the breeds (needs hidden=0 and weights with the classifier): an option to measure."""
-    unfreeze: Annotated[int, Field(ge=0)] = 0
+    unfreeze: Annotated[int, Field(ge=0), Unit("stages")] = 0
     """Stages of the backbone, counted from its end, that are trained as well."""
     backbone: str = "resnet34"
     """torchvision classification model whose last layer is linear. A setting of the study."""
     weights: str = "imagenet"
     """`imagenet` (torchvision downloads them), `random`, or a .pth, .pt or .safetensors file. A
     setting of the study."""
-    image_size: Annotated[int, Field(ge=32, le=1024)] = 224
+    image_size: Annotated[int, Field(ge=32, le=1024), Unit("pixels")] = 224
     """Side of the square crop in pixels; evaluation resizes the short side to 256/224 of it. A
     setting of the study."""
-    num_views: Annotated[int, Field(ge=0)] = 0
+    num_views: Annotated[int, Field(ge=0), Unit("views")] = 0
     """Augmented views of each image; epoch e uses view (e - 1) mod num_views. 0: one an epoch. A
     setting of the study."""
-    view_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    view_seed: Annotated[int, Field(ge=0, lt=2**63), Unit("seed")] = 0
     """Seed of the views. A setting of the study."""
-    min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    min_area: Annotated[float, Field(gt=0, le=1), Unit("share of the area")] = 0.08
     """Smallest share of the image's area that a random crop may have. A setting of the study."""
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.4
+    jitter: Annotated[float, Field(ge=0, le=1), Unit("relative change")] = 0.4
     """Largest relative change of brightness, contrast and saturation. A setting of the study."""
 
     @model_validator(mode="after")
