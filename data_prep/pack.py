@@ -9,24 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, repeat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_prep.files import remove_leftovers, to_json, whole_folder, write_text
-from data_prep.images import decode, no_pillow_warnings, threaded
+from data_prep.images import decode, no_pillow_warnings, read_file
 from data_prep.progress import Track, no_progress
 from data_prep.source import KaggleLayout
 from data_prep.split import TRAIN
+from data_prep.workers import spread, threads, usable_cores
+from data_prep.write_arrays import (
+    BYTE_VALUES,
+    Job,
+    to_pixels,
+    write_batch,
+    write_header,
+)
 
 VERSION = 1  # of the arrays' layout; part of the fingerprint
-BYTE_VALUES = 256
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ def pack(
 ) -> dict[str, list[float]]:
     """Make `folder` hold the contents; return channel `mean` and `std` of train, in 0 to 1.
 
-    Images are streamed: memory holds a few hundred at a time. Raises ValueError when a file is not
+    Memory holds one image a core at a time. Raises ValueError when a file is not
     the one that was audited.
     """
     identity = fingerprint(layout, contents)
@@ -94,9 +102,7 @@ def pack(
     if found is not None:
         return {"mean": found["mean"], "std": found["std"]}
     with whole_folder(folder) as partial_folder:
-        for name, images in (("train_valid", contents.train_valid), ("test", contents.test)):
-            write_images(layout, images, partial_folder, name, track)
-        stats = channel_stats(layout, contents, partial_folder / "train_valid.npy")
+        stats = channel_stats(write_arrays(layout, contents, partial_folder, track))
         record = {
             "fingerprint": identity,
             "layout": "fixed" if layout.image_size else "ragged",
@@ -142,68 +148,54 @@ def packed_size(layout: KaggleLayout, height: int, width: int) -> tuple[int, int
     return (layout.short_side, new_long) if height <= width else (new_long, layout.short_side)
 
 
-def to_pixels(layout: KaggleLayout, image: Image.Image) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) at the packed size; resized with antialiased bilinear interpolation."""
-    height, width = packed_size(layout, image.height, image.width)
-    if (height, width) != (image.height, image.width):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.uint8)
+def write_arrays(
+    layout: KaggleLayout, contents: Contents, folder: Path, track: Track
+) -> NDArray[np.int64]:
+    """Write the arrays of pixels and shapes; int64 (3, 256): how often each value of each channel
+    occurs in train."""
+    counted = [side == TRAIN for side in contents.splits]
+    jobs = begin_array(layout, contents.train_valid, counted, folder, "train_valid")
+    jobs += begin_array(layout, contents.test, [False] * len(contents.test), folder, "test")
+    counts = np.zeros((3, BYTE_VALUES), dtype=np.int64)
+
+    def written(batches: Iterable[tuple[int, NDArray[np.int64]]]) -> Iterator[None]:
+        for number, part in batches:
+            counts[...] += part
+            yield from repeat(None, number)
+
+    with no_pillow_warnings(), closing(spread(write_batch, jobs)) as batches:
+        for _ in track(written(batches), len(jobs), "pack images"):
+            pass
+    return counts
 
 
-def read_pixels(layout: KaggleLayout, image: PackedImage) -> NDArray[np.uint8]:
-    """Decode one image that was audited."""
-    data = Path(image.path).read_bytes()
-    if hashlib.sha256(data).hexdigest() != image.digest:
-        raise ValueError(f"{image.path} changed while it was being prepared: run prepare again")
-    return to_pixels(layout, decode(data))
-
-
-def write_images(
-    layout: KaggleLayout, images: Sequence[PackedImage], folder: Path, name: str, track: Track
-) -> None:
-    """Write `<name>.npy` (and `<name>_shapes.npy`) image by image."""
-    shapes = [packed_size(layout, image.height, image.width) for image in images]
+def begin_array(
+    layout: KaggleLayout,
+    images: Sequence[PackedImage],
+    counted: Sequence[bool],
+    folder: Path,
+    name: str,
+) -> list[Job]:
+    """Write the head of `<name>.npy`, and `<name>_shapes.npy`; what is left to do for it."""
+    sizes = [packed_size(layout, image.height, image.width) for image in images]
+    num_bytes = [height * width * 3 for height, width in sizes]
     if layout.image_size is None:
-        shape: tuple[int, ...] = (sum(height * width * 3 for height, width in shapes),)
-        np.save(folder / f"{name}_shapes.npy", np.array(shapes, dtype=np.int32).reshape(-1, 2))
+        shape: tuple[int, ...] = (sum(num_bytes),)
+        np.save(folder / f"{name}_shapes.npy", np.array(sizes, dtype=np.int32).reshape(-1, 2))
     else:
         shape = (len(images), layout.image_size, layout.image_size, 3)
-    # Not a writable memory map: on a full disk that ends the process instead of raising OSError.
-    with (folder / f"{name}.npy").open("wb") as file, no_pillow_warnings():
-        write_header(file, shape)
-        read = partial(read_pixels, layout)
-        for pixels in track(threaded(read, images), len(images), f"pack {name}"):
-            file.write(pixels.tobytes())
+    array = folder / f"{name}.npy"
+    begins = accumulate(num_bytes, initial=write_header(array, shape))
+    return [
+        Job(image.path, image.digest, array, begin, *size, is_counted)
+        for image, begin, size, is_counted in zip(images, begins, sizes, counted, strict=False)
+    ]
 
 
-def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The header of an .npy file of uint8 in C order."""
-    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)  # type: ignore[no-untyped-call, unused-ignore]
-
-
-def channel_stats(layout: KaggleLayout, contents: Contents, array: Path) -> dict[str, list[float]]:
-    """Mean and population standard deviation of each channel over all pixels of train, in 0 to 1.
-
-    One pass; exact, being computed from how often each of the 256 values occurs.
-    """
-    pixels = np.load(array, mmap_mode="r").reshape(-1, 3)
-    counts = np.zeros((3, BYTE_VALUES), dtype=np.int64)
-    for part in train_parts(layout, contents):
-        for channel in range(3):
-            counts[channel] += np.bincount(pixels[part, channel], minlength=BYTE_VALUES)
+def channel_stats(counts: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Mean and population standard deviation of each channel, in 0 to 1; exact."""
     stats = [histogram_stats(channel.tolist()) for channel in counts]
     return {"mean": [mean for mean, _ in stats], "std": [std for _, std in stats]}
-
-
-def train_parts(layout: KaggleLayout, contents: Contents) -> Iterator[slice]:
-    """Where the pixels of each train image lie in the array."""
-    begin = 0
-    for image, side in zip(contents.train_valid, contents.splits, strict=True):
-        height, width = packed_size(layout, image.height, image.width)
-        if side == TRAIN:
-            yield slice(begin, begin + height * width)
-        begin += height * width
 
 
 def histogram_stats(counts: Sequence[int]) -> tuple[float, float]:
@@ -217,8 +209,8 @@ def histogram_stats(counts: Sequence[int]) -> tuple[float, float]:
 
 def decode_images(files: Sequence[Path], layout: KaggleLayout) -> ImageArrays:
     """Decode any image files as `pack` does it. Raises ValueError that names an unusable one."""
-    with no_pillow_warnings():
-        decoded = list(threaded(partial(decode_file, layout), files))
+    with no_pillow_warnings(), threads(usable_cores()) as pool:
+        decoded = list(pool.map(partial(decode_file, layout), files))
     if layout.image_size is not None:
         shape = (len(files), layout.image_size, layout.image_size, 3)
         return ImageArrays(np.array(decoded, dtype=np.uint8).reshape(shape), None)
@@ -230,8 +222,12 @@ def decode_images(files: Sequence[Path], layout: KaggleLayout) -> ImageArrays:
 def decode_file(layout: KaggleLayout, path: Path) -> NDArray[np.uint8]:
     """Decode one file."""
     try:
-        return to_pixels(layout, decode(path.read_bytes()))
-    except OSError as error:
-        raise ValueError(f"image {path} cannot be read: {error.strerror}") from None
+        data = read_file(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"image {path} cannot be read: {reason}") from None
+    try:
+        image = decode(data)
     except ValueError as error:
         raise ValueError(f"image {path} does not decode: {error}") from None
+    return to_pixels(image, *packed_size(layout, image.height, image.width))

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional
 MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3
 ATTEMPTS = 10  # to find a crop that lies inside the image, as torchvision does
 EVAL_RATIO = 256 / 224  # short side over crop in the evaluation transform
+THIN = 8  # sides in this ratio: what is longer is cut before it is enlarged
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,22 @@ def eval_view(image: Tensor, size: int) -> Tensor:
 
     uint8 (3, H, W) -> float32 (3, size, size) in 0 to 1.
     """
+    image = cut_thin(image)
     short = round(size * EVAL_RATIO)
     if min(image.shape[1:]) != short:
         image = functional.resize(image, [short], antialias=True)
     cut = functional.center_crop(image, [size, size])
     scaled: Tensor = functional.to_dtype(cut, torch.float32, scale=True)
     return scaled
+
+
+def cut_thin(image: Tensor) -> Tensor:
+    """The middle of a thin image (3, H, W), more than is seen of it; others as they are.
+
+    Enlarging its short side to 256 pixels would make 1 x 20,000 pixels 256 x 5,120,000.
+    """
+    height, width = image.shape[1:]
+    longest = THIN * min(height, width)
+    cut = [side - longest - (side - longest) % 2 for side in (height, width)]  # the centre stays
+    top, left = (max(0, pixels) // 2 for pixels in cut)
+    return image[:, top : height - top, left : width - left]

@@ -8,7 +8,14 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from trainables.features.views import View, ViewSettings, draw_view, eval_view, render_view
+from trainables.features.views import (
+    View,
+    ViewSettings,
+    cut_thin,
+    draw_view,
+    eval_view,
+    render_view,
+)
 
 SETTINGS = ViewSettings(size=224, min_area=0.08, jitter=0.4, seed=0)
 SIZE = (256, 341)
@@ -151,6 +158,31 @@ def test_evaluation_equals_resize_and_centre_crop(size: tuple[int, int]) -> None
     image = picture(*size)
     expected = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224)])(image)
     torch.testing.assert_close(eval_view(image, 224), expected / 255)
+
+
+@pytest.mark.parametrize(
+    ("size", "tolerance"),
+    [((32, 256), 1e-6), ((32, 384), 1e-6), ((384, 32), 1e-6), ((30, 397), 0.02)],
+)
+def test_evaluation_of_thin_images_equals_that_of_the_whole(
+    size: tuple[int, int], tolerance: float
+) -> None:
+    image = picture(*size)
+    expected = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224)])(image)
+    torch.testing.assert_close(eval_view(image, 224), expected / 255, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (2, 65_535), (1365, 65_535), (1, 1)])
+def test_no_image_is_made_much_larger_than_what_is_seen(size: tuple[int, int]) -> None:
+    """1 x 20,000 pixels were 9.7 GB on their way to 224 x 224."""
+    image = torch.zeros(3, 1, 1, dtype=torch.uint8).expand(3, *size)
+    short, long = sorted(cut_thin(image).shape[1:])
+    assert short == min(size)
+    assert long <= 8 * short + 1
+    assert eval_view(image, 224).shape == (3, 224, 224)
+    view = draw_view(SETTINGS, "x", 0, *size)
+    assert view.height * view.width <= 4 / 3 * min(size) ** 2 + 1
+    assert render_view(image, view, 224).shape == (3, 224, 224)
 
 
 def test_view_that_changes_nothing_is_the_image() -> None:
