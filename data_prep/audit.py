@@ -1,20 +1,19 @@
-"""What is in the download, what of it can be used, and what cannot and why."""
+"""What is in the source, what of it can be used, and what cannot and why."""
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from data_prep.files import is_plain_name
+from data_prep.image_tree import find_images
 from data_prep.inspect_images import ImageFacts, inspect_images
-from data_prep.labels import LabelTable, read_csv, read_labels
+from data_prep.labelled import Labelled, ids_of, read_labelled
+from data_prep.layout import FOUND, Layout, SourceOptions
+from data_prep.predicted import Wanted, test_images, wanted
 from data_prep.progress import Track, no_progress
-from data_prep.source import KaggleLayout, SourceFiles
+from data_prep.source import SourceFiles
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,12 @@ class Audit:
 
     labels: dict[str, str]
     """id -> label of each usable labelled image."""
+    sides: dict[str, str]
+    """id -> train or valid, where the source is split already; else empty."""
     test_ids: list[str]
     """Id of each usable test image."""
+    wanted: Wanted
+    """Sample submission and answer key of the test images."""
     identical: list[list[str]]
     """Ids whose images are the same byte for byte, two or more each."""
     conflicts: list[list[str]]
@@ -35,79 +38,73 @@ class Audit:
     """Ids of test images that are also labelled images, byte for byte."""
     skipped: dict[str, list[str]]
     """Reason -> what was left out for it."""
+    lost_classes: list[str]
+    """Labels that no usable image has."""
+    notes: list[str]
+    """What was found out and is worth a line."""
     label_rows: int
     facts: dict[str, ImageFacts]
     """`train/<id>` or `test/<id>` -> facts of every image that was looked at."""
     files: dict[str, str]
-    """The same keys -> paths (text: there may be 350,000, and a Path costs more than a stat)."""
+    """The same keys -> files (text: there may be 350,000, and a Path costs more than a stat)."""
+    paths: dict[str, str]
+    """The same keys -> paths below the folder of the labelled or the test images."""
 
 
 def audit(
-    layout: KaggleLayout,
+    layout: Layout,
     source: SourceFiles,
     known: Mapping[str, ImageFacts],
     track: Track = no_progress,
+    options: SourceOptions = FOUND,
 ) -> Audit:
     """Look at every label and every image; `known` are facts of earlier calls.
 
-    Raises ValueError when no labelled image is usable, or the CSV of labels is not one.
+    Raises ValueError when no labelled image is usable, or a table cannot be read.
     """
-    table = read_labels(source.labels, layout.label_column)
-    present, odd = image_files(source.train, layout.suffix)
-    test, odd_test = image_files(source.test, layout.suffix) if source.test else ({}, [])
-    files = {f"train/{i}": present[i] for i in sorted(table.labels.keys() & present.keys())}
-    files |= {f"test/{i}": path for i, path in sorted(test.items())}
+    labelled = read_labelled(layout, source, options)
+    test = test_images(layout, source, labelled, options)
+    of_id = ids_of(list(labelled.labels))
+    of_test_id = ids_of(list(test.files))
+    paths = {f"train/{i}": path for i, path in of_id.items()}
+    files = {f"train/{i}": labelled.files[path] for i, path in of_id.items()}
+    paths |= {f"test/{i}": path for i, path in of_test_id.items()}
+    files |= {f"test/{i}": test.files[path] for i, path in of_test_id.items()}
     facts = inspect_images(files, known, track)
-    labels = {i: table.labels[i] for i in sorted(table.labels) if is_good(facts, f"train/{i}")}
-    test_ids = [i for i in sorted(test) if is_good(facts, f"test/{i}")]
+    labels = {i: labelled.labels[p] for i, p in of_id.items() if is_good(facts, f"train/{i}")}
+    images = {path: i for i, path in of_test_id.items() if is_good(facts, f"test/{i}")}
+    unlabelled = labelled.problems["unlabelled_files"]
     skipped = {
-        **label_problems(table),
-        "missing_files": sorted(table.labels.keys() - present.keys()),
-        "unlabelled_files": sorted(
-            [os.path.basename(present[i]) for i in present.keys() - table.labels] + odd
-        ),
-        "undecodable": undecodable(facts, files, "train/"),
-        "undecodable_test": undecodable(facts, files, "test/"),
-        "other_test_files": odd_test,
+        **labelled.problems,
+        "unlabelled_files": [name for name in unlabelled if name not in test.files],
+        "undecodable": undecodable(facts, paths, "train/"),
+        "undecodable_test": undecodable(facts, paths, "test/"),
+        "other_test_files": list(test.others),
+        "unused_folders": not_used(source.beside),
         "left_packed": sorted(source.left_packed),
-        **sample_problems(source.sample_submission, test_ids),
     }
     if not labels:
-        raise ValueError(nothing_usable(source, table, skipped))
+        raise ValueError(nothing_usable(source, labelled, skipped))
+    told = wanted(layout, source, options, test, images, sorted(set(labels.values())))
     groups = identical_images(labels, facts)
     digests = {facts[f"train/{i}"].digest for i in labels}
     return Audit(
         labels=labels,
-        test_ids=test_ids,
+        sides={i: labelled.sides[of_id[i]] for i in labels if labelled.sides},
+        test_ids=list(images.values()),
+        wanted=told,
         identical=groups,
         conflicts=[ids for ids in groups if len({labels[i] for i in ids}) > 1],
-        small_classes=small_classes(labels, facts),
-        test_in_train=[i for i in test_ids if facts[f"test/{i}"].digest in digests],
-        skipped=skipped,
-        label_rows=table.rows,
+        small_classes=[] if labelled.sides else small_classes(labels, facts),
+        test_in_train=[i for i in images.values() if facts[f"test/{i}"].digest in digests],
+        skipped=skipped | told.problems,
+        lost_classes=lost_classes(labelled.seen, labels),
+        notes=[*labelled.notes, *told.notes],
+        label_rows=labelled.rows,
         facts=facts,
         files=files,
+        paths=paths,
     )
-
-
-def image_files(folder: Path, suffix: str) -> tuple[dict[str, str], list[str]]:
-    """id -> image file, and the names of files that are none: another suffix, an odd name."""
-    images: dict[str, str] = {}
-    others: list[str] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        stem, ending = os.path.splitext(entry.name)
-        if ending.lower() != suffix or not is_plain_name(stem) or stem in images:
-            others.append(printable(entry.name))
-        elif not entry.is_file():  # a folder, a broken link
-            others.append(printable(entry.name))
-        else:
-            images[stem] = os.path.realpath(entry) if entry.is_symlink() else entry.path
-    return images, others
-
-
-def printable(name: str) -> str:
-    """The name as text that any file can hold."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_good(facts: Mapping[str, ImageFacts], key: str) -> bool:
@@ -115,35 +112,27 @@ def is_good(facts: Mapping[str, ImageFacts], key: str) -> bool:
     return key in facts and not facts[key].error
 
 
-def label_problems(table: LabelTable) -> dict[str, list[str]]:
-    """What is wrong with rows of the CSV of labels."""
-    return {
-        "bad_ids": sorted(table.bad_ids),
-        "bad_labels": sorted(table.bad_labels),
-        "repeated_ids": sorted(table.repeated_ids),
-        "contradictory_ids": table.contradictory_ids,
-    }
-
-
 def undecodable(
-    facts: Mapping[str, ImageFacts], files: Mapping[str, str], prefix: str
+    facts: Mapping[str, ImageFacts], paths: Mapping[str, str], prefix: str
 ) -> list[str]:
     """`file: reason` of each image that cannot be used."""
     return sorted(
-        f"{os.path.basename(files[key])}: {fact.error}"
+        f"{paths[key]}: {fact.error}"
         for key, fact in facts.items()
         if fact.error and key.startswith(prefix)
     )
 
 
-def sample_problems(sample: Path | None, test_ids: Sequence[str]) -> dict[str, list[str]]:
-    """Where the test images are not those of the sample submission."""
-    test = set(test_ids)
-    wanted = {row[0] for row in islice(read_csv(sample), 1, None) if row} if sample else test
-    return {
-        "sample_ids_without_image": sorted(wanted - test),
-        "test_images_not_in_sample": sorted(test - wanted),
-    }
+def not_used(folders: Sequence[Path]) -> list[str]:
+    """Folders that hold images and are no part, with their number."""
+    numbers = {folder.name: len(find_images(folder).files) for folder in folders}
+    return [f"{name}: {number} images" for name, number in numbers.items() if number]
+
+
+def lost_classes(seen: Mapping[str, int], labels: Mapping[str, str]) -> list[str]:
+    """Labels of which no image can be used, with their number of rows or images."""
+    lost = seen.keys() - set(labels.values())
+    return sorted(f"{label} ({seen[label]:,} labelled)" for label in lost)
 
 
 def identical_images(labels: Mapping[str, str], facts: Mapping[str, ImageFacts]) -> list[list[str]]:
@@ -163,67 +152,19 @@ def small_classes(labels: Mapping[str, str], facts: Mapping[str, ImageFacts]) ->
 
 
 def nothing_usable(
-    source: SourceFiles, table: LabelTable, skipped: Mapping[str, Sequence[str]]
+    source: SourceFiles, labelled: Labelled, skipped: Mapping[str, Sequence[str]]
 ) -> str:
     """The one line that says why there is nothing to train on."""
-    found = ", ".join(f"{words(name)} {len(names)}" for name, names in skipped.items() if names)
+    found = ", ".join(
+        f"{words(name)} {len(names):,} ({names[0]})" for name, names in skipped.items() if names
+    )
+    notes = "".join(f"; {note}" for note in labelled.notes)
     return (
-        f"no usable labelled image in {source.train}: {source.labels.name} has {table.rows} rows"
-        f" ({found or 'nothing found'}): check that both belong together"
+        f"no usable labelled image in {source.train}: {labelled.rows:,} rows or files are labelled"
+        f" ({found or 'nothing found'}){notes}: check that labels and images belong together"
     )
 
 
 def words(name: str) -> str:
     """`missing_files` as `missing files`."""
     return name.replace("_", " ")
-
-
-def audit_record(found: Audit, plan: Mapping[str, str]) -> dict[str, Any]:
-    """The audit and the split's counts as audit.json holds them."""
-    sides = list(plan.values())
-    counts = {
-        "label_rows": found.label_rows,
-        "labelled": len(found.labels),
-        "classes": len(set(found.labels.values())),
-        "train": sides.count("train"),
-        "valid": sides.count("valid"),
-        "test": len(found.test_ids),
-        "identical_groups": len(found.identical),
-        "conflicts": len(found.conflicts),
-        "small_classes": len(found.small_classes),
-        "test_in_train": len(found.test_in_train),
-        **{reason: len(names) for reason, names in found.skipped.items()},
-    }
-    return {
-        "counts": counts,
-        "duplicates": found.identical,
-        "conflicts": [
-            {"ids": ids, "labels": [found.labels[i] for i in ids]} for ids in found.conflicts
-        ],
-        "small_classes": found.small_classes,
-        "test_in_train": found.test_in_train,
-        "skipped": found.skipped,
-    }
-
-
-def summarise(record: Mapping[str, Any]) -> str:
-    """A few lines for the reader, from what audit.json holds."""
-    counts: Mapping[str, int] = record["counts"]
-    lines = [
-        f"{counts['labelled']:,} labelled images of {counts['classes']} classes:"
-        f" {counts['train']:,} train, {counts['valid']:,} valid; {counts['test']:,} test images"
-    ]
-    found = {name: counts[name] for name in record["skipped"] if counts[name]}
-    if found:
-        left_out = ", ".join(f"{words(name)} {count:,}" for name, count in found.items())
-        lines.append(f"left out or odd: {left_out}")
-    if counts["identical_groups"]:
-        lines.append(
-            f"groups of identical images, each kept on one side: {counts['identical_groups']:,},"
-            f" with different labels: {counts['conflicts']:,}"
-        )
-    if counts["small_classes"]:
-        lines.append(f"classes too small to split, all in train: {counts['small_classes']:,}")
-    if counts["test_in_train"]:
-        lines.append(f"test images that are labelled images as well: {counts['test_in_train']:,}")
-    return "\n".join(lines)

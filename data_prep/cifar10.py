@@ -4,13 +4,12 @@ Also takes d2l's small sample of it (1,000 + 100 images).
 Source: https://www.kaggle.com/c/cifar-10/data
 """
 
-from data_prep.source import KaggleLayout
+from data_prep.layout import Layout
 
-LAYOUT = KaggleLayout(
+LAYOUT = Layout(
     task="cifar10",
     labels="trainLabels.csv",
     label_column="label",
-    suffix=".png",
     sample_submission="sampleSubmission.csv",
     test_labels="testLabels.csv",
     image_size=32,

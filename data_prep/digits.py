@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_prep.source import KaggleLayout
+from data_prep.layout import Layout
 
 TEST_SHARE = 5  # every fifth image of a class
 GREY_LEVELS = 16  # the data set's own scale is 0 to 16
@@ -57,11 +57,10 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
         writer.writerows(enumerate(labels, start=1))
 
 
-LAYOUT = KaggleLayout(
+LAYOUT = Layout(
     task="digits",
     labels="trainLabels.csv",
     label_column="label",
-    suffix=".png",
     sample_submission="sampleSubmission.csv",
     test_labels="testLabels.csv",
     image_size=8,

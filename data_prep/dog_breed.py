@@ -5,13 +5,12 @@ evaluation transform.
 Source: https://www.kaggle.com/c/dog-breed-identification/data
 """
 
-from data_prep.source import KaggleLayout
+from data_prep.layout import Layout
 
-LAYOUT = KaggleLayout(
+LAYOUT = Layout(
     task="dog_breed",
     labels="labels.csv",
     label_column="breed",
-    suffix=".jpg",
     sample_submission="sample_submission.csv",
     short_side=256,
 )

@@ -1,76 +1,93 @@
-"""The CSV of labels -> id and label of each image. Nothing in the file is trusted."""
+"""The table of labels and the image files -> the label of each image. Nothing in it is trusted.
+
+An id is only compared with the names of files, never made a path of.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from data_prep.files import is_plain_name
+from data_prep.columns import id_place, label_place, with_header
+from data_prep.layout import SourceOptions
+from data_prep.matching import Matches, match
+from data_prep.safe_names import is_line
+from data_prep.tables import Table
+
+Rows = Sequence[tuple[str, str]]
+"""Id and label of each row."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class LabelTable:
-    """The usable rows of a CSV of labels, and the others by what is wrong with them."""
+    """The rows of a table of labels that name an image, and the others by what is wrong."""
 
-    labels: dict[str, str] = field(default_factory=dict)
-    """id -> label; both are plain file names."""
-    rows: int = 0
-    bad_ids: list[str] = field(default_factory=list)
-    bad_labels: list[str] = field(default_factory=list)
-    """`id: label` of rows whose label is empty or no plain file name."""
-    repeated_ids: list[str] = field(default_factory=list)
-    """Ids of further rows that say the same again."""
-    contradictory_ids: list[str] = field(default_factory=list)
-    """Ids with two labels. Neither is kept: which one stays must not depend on the rows' order."""
-
-
-def read_labels(path: Path, label_column: str) -> LabelTable:
-    """Read the columns `id` and `label_column`. Raises ValueError when the file has not both."""
-    header, *rows = list(read_csv(path)) or [[]]
-    for name in ("id", label_column):
-        if name not in header:
-            raise ValueError(
-                f"{path} has no column {name!r} but {', '.join(header[:5]) or 'nothing'}:"
-                f" its first line must name id and {label_column}"
-            )
-    id_place, label_place = header.index("id"), header.index(label_column)
-    table = LabelTable()
-    contradictory: set[str] = set()
-    for row in filter(None, rows):
-        table.rows += 1
-        row_id = cell(row, id_place)
-        label = cell(row, label_place)
-        if not is_plain_name(row_id):
-            table.bad_ids.append(row_id)
-        elif not is_plain_name(label):
-            table.bad_labels.append(f"{row_id}: {label}")
-        elif row_id not in table.labels:
-            table.labels[row_id] = label
-        elif table.labels[row_id] == label:
-            table.repeated_ids.append(row_id)
-        else:
-            contradictory.add(row_id)
-    for row_id in contradictory:
-        del table.labels[row_id]
-    table.repeated_ids = [i for i in table.repeated_ids if i not in contradictory]
-    table.contradictory_ids = sorted(contradictory)
-    return table
+    labels: dict[str, str]
+    """Path of the image below its folder -> label, one visible line of text."""
+    rows: int
+    seen: Counter[str]
+    """Label -> rows with it, usable or not."""
+    problems: dict[str, list[str]]
+    """What is wrong -> the ids, files or rows for which it is; sorted."""
+    matches: Matches
+    columns: tuple[str, str]
+    """Names of the columns of the ids and of the labels."""
 
 
-def cell(row: Sequence[str], place: int) -> str:
-    """One cell of a row; empty for what a short row lacks."""
-    return row[place] if place < len(row) else ""
+def read_labels(
+    table: Table, paths: Collection[str], options: SourceOptions, expected: str | None = None
+) -> LabelTable:
+    """The labels in `table` of the image files `paths`; `expected` is the usual label column.
+
+    Raises ValueError when a column is not there or cannot be told.
+    """
+    table = with_header(table, paths)
+    ids = id_place(table, paths, options.id_column)
+    labels = label_place(table, ids, options.label_column, expected)
+    rows = list(zip(table.column(ids), table.column(labels), strict=True))
+    good = [(name, label) for name, label in rows if is_line(name) and is_line(label)]
+    matches = match((name for name, _ in good), paths)
+    images, said = by_image(good, matches)
+    contradictory = {image for image in images if len(images[image]) > 1}
+    missing = {name for name, _ in good if name not in matches.found} - contradictory
+    return LabelTable(
+        labels={
+            image: next(iter(labels))
+            for image, labels in images.items()
+            if image not in contradictory | missing
+        },
+        rows=len(rows) + len(table.broken),
+        seen=Counter(label for _, label in good),
+        problems={
+            "broken_rows": list(table.broken),
+            "bad_ids": sorted(name for name, _ in rows if not is_line(name)),
+            "bad_labels": sorted(
+                f"{name}: {label}" for name, label in rows if is_line(name) and not is_line(label)
+            ),
+            "repeated_ids": sorted(
+                name for image in said if image not in contradictory for name in said[image][1:]
+            ),
+            "contradictory_ids": sorted({name for image in contradictory for name in said[image]}),
+            "missing_files": sorted(missing),
+            "unlabelled_files": sorted(set(paths) - images.keys()),
+        },
+        matches=matches,
+        columns=(table.header[ids], table.header[labels]),
+    )
 
 
-def read_csv(path: Path) -> Iterator[list[str]]:
-    """The rows, each cell stripped. Raises ValueError when the file is no CSV file."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            # Python 3.10's csv refuses NUL; any control character tells a bad name as well
-            rows = csv.reader(line.replace("\0", "\x01") for line in file)
-            for row in rows:
-                yield [value.strip() for value in row]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV file: {error}") from None
+def by_image(
+    rows: Rows, matches: Matches
+) -> tuple[dict[str, dict[str, None]], dict[str, list[str]]]:
+    """Image (or id without one) -> its different labels; and -> the ids that name it, row by row.
+
+    Of an image with two labels neither is kept: which one stays must not depend on their order.
+    """
+    labels: dict[str, dict[str, None]] = defaultdict(dict)
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, label in rows:
+        image = matches.found.get(name, name)
+        labels[image][label] = None
+        names[image].append(name)
+    return labels, names

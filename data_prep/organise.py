@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from data_prep.files import remove_folder
+from data_prep.image_names import suffix
 from data_prep.progress import Track, no_progress
+from data_prep.safe_names import safe_names
 from data_prep.split import TRAIN, VALID
 
 TRAIN_VALID, TEST = "train_valid", "test"
@@ -24,10 +26,28 @@ Links = Mapping[str, str]
 """Path inside the prepared folder -> path of the file that it links to."""
 
 
-def tree_names(labels: Mapping[str, str], test_ids: Iterable[str], suffix: str) -> dict[str, str]:
-    """Key (`train/<id>`, `test/<id>`) -> where all images lie: in train_valid and in test."""
-    names = {f"train/{i}": f"{TRAIN_VALID}/{label}/{i}{suffix}" for i, label in labels.items()}
-    return names | {f"test/{i}": f"{TEST}/unknown/{i}{suffix}" for i in test_ids}
+def tree_names(labels: Mapping[str, str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Key (`train/<id>`, `test/<id>`) -> where all images lie: in train_valid and in test.
+
+    `labels` is id -> label, `paths` key -> path in the source, whose suffix the file keeps. Labels
+    and ids that are no file names get names that are.
+    """
+    folders = safe_names(labels.values())
+    wanted = {key: file_name(key.split("/", 1)[1], path) for key, path in paths.items()}
+    files = safe_names(wanted.values())
+    names: dict[str, str] = {}
+    for key, name in wanted.items():
+        part, image = key.split("/", 1)
+        if part == TEST:
+            names[key] = f"{TEST}/unknown/{files[name]}"
+        elif image in labels:
+            names[key] = f"{TRAIN_VALID}/{folders[labels[image]]}/{files[name]}"
+    return names
+
+
+def file_name(image: str, path: str) -> str:
+    """`<id>.png`; the path where that is the id."""
+    return path if image == path else image + suffix(path)
 
 
 def organise(

@@ -12,35 +12,44 @@ from typing import Any
 
 from filelock import FileLock
 
-from data_prep.audit import Audit, audit, audit_record
+from data_prep.answer_key import answers_table
+from data_prep.audit import Audit, audit
 from data_prep.files import remove_folder, to_json, write_text
 from data_prep.inspect_images import load_facts, save_facts
+from data_prep.layout import FOUND, Layout, SourceOptions
 from data_prep.organise import TREES, organise, place_file, tree_names
 from data_prep.pack import Contents, PackedImage, fingerprint, pack
 from data_prep.prepared import PreparedData, load_prepared
 from data_prep.progress import Track, no_progress
-from data_prep.source import KaggleLayout, SourceFiles, find_source
-from data_prep.split import plan_split
+from data_prep.source import SourceFiles, find_source
+from data_prep.split import VALID, plan_split
+from data_prep.summary import audit_record
 
 ASIDE = ".prepare"  # inside the task's folder: what was unpacked, facts of the images, the lock
+SPLIT = "split.json"  # in ASIDE: fraction and seed, which an interrupted call must not forget
+DEFAULT_FRACTION = 0.1
 
 
 def prepare(
-    layout: KaggleLayout,
+    layout: Layout,
     source: Path | None,
     root: Path,
     *,
-    valid_fraction: float = 0.1,
-    seed: int = 0,
+    valid_fraction: float | None = None,
+    seed: int | None = None,
+    options: SourceOptions = FOUND,
     track: Track = no_progress,
 ) -> PreparedData:
-    """Audit the download in `source`, split it and build `root`, the task's own folder.
+    """Audit the data in `source`, split them and build `root`, the task's own folder.
+
+    Fraction and seed of the split that are not given are those that `root` was prepared with, or
+    else 0.1 and 0: the split that searches share changes only where the caller says so.
 
     Calling it again finishes what was interrupted, follows what changed, and changes nothing else.
     The source is only read; images are hard links to it where that is possible. Raises ValueError
     when the arguments are wrong or nothing is usable, and leaves nothing behind then.
     """
-    if not 0 < valid_fraction < 1:
+    if valid_fraction is not None and not 0 < valid_fraction < 1:
         raise ValueError(f"valid_fraction {valid_fraction} must lie between 0 and 1")
     check_places(source, root)
     with nothing_left_behind(root):
@@ -49,9 +58,20 @@ def prepare(
         except OSError as error:
             raise ValueError(f"cannot write to {root}: {error.strerror}") from None
         with FileLock(root / ASIDE / "lock"):
-            files = find_source(layout, source, root / ASIDE, track)
-            build(layout, files, root, valid_fraction, seed, track)
+            files = find_source(layout, source, root / ASIDE, track, options)
+            build(layout, files, root, split_choice(root, valid_fraction, seed), options, track)
     return load_prepared(root)
+
+
+def split_choice(root: Path, valid_fraction: float | None, seed: int | None) -> tuple[float, int]:
+    """Fraction and seed: the given ones, those of before, or the defaults."""
+    before = read_json(root / ASIDE / SPLIT) or read_json(root / "audit.json") or {}
+    fraction_before, seed_before = before.get("valid_fraction"), before.get("seed")
+    if valid_fraction is None:
+        valid_fraction = DEFAULT_FRACTION if fraction_before is None else float(fraction_before)
+    if seed is None:
+        seed = 0 if seed_before is None else int(seed_before)
+    return valid_fraction, seed
 
 
 def check_places(source: Path | None, root: Path) -> None:
@@ -83,21 +103,25 @@ def nothing_left_behind(root: Path) -> Iterator[None]:
 
 
 def build(
-    layout: KaggleLayout,
+    layout: Layout,
     source: SourceFiles,
     root: Path,
-    valid_fraction: float,
-    seed: int,
+    split: tuple[float, int],
+    options: SourceOptions,
     track: Track,
 ) -> None:
     """Bring `root` to what the source holds; audit.json, written last, says that it is complete."""
     facts_file = root / ASIDE / "images.tsv"
     known = load_facts(facts_file)
-    found = audit(layout, source, known, track)
+    found = audit(layout, source, known, track, options)
     if found.facts != known:
         save_facts(facts_file, found.files, found.facts)
-    plan = plan_split(found.labels, found.identical, valid_fraction, seed)
-    names = tree_names(found.labels, found.test_ids, layout.suffix)
+    valid_fraction, seed = split
+    plan = given_split(source, found) or plan_split(
+        found.labels, found.identical, valid_fraction, seed
+    )
+    usable = {key: path for key, path in found.paths.items() if not found.facts[key].error}
+    names = tree_names(found.labels, usable)
     contents = packed_contents(found, plan, {key: f"{root}/{name}" for key, name in names.items()})
     record = {
         "task": layout.task,
@@ -109,16 +133,40 @@ def build(
     complete = root / "audit.json"
     if read_json(complete) != record:
         complete.unlink(missing_ok=True)
+    write_text(root / ASIDE / SPLIT, to_json({"valid_fraction": valid_fraction, "seed": seed}))
     organise(root, names, plan, found.files, complete, track)
     if not complete.is_file():
         save_facts(facts_file, found.files, found.facts)  # new links changed the change times
     place_file(source.sample_submission, root / "sample_submission.csv")
-    place_file(source.test_labels, root / "test_labels.csv")
+    sample, answers = found.wanted.sample, found.wanted.answers
+    write_or_remove(root / "sample_submission.json", sample.to_json() if sample else None)
+    write_or_remove(root / "test_labels.csv", answers_table(answers) if answers else None)
     write_text(root / "classes.txt", "".join(f"{name}\n" for name in contents.classes))
     write_text(root / "split.csv", split_table(found.labels, plan))
     stats = pack(layout, contents, root / "packed", track)
     write_text(root / "stats.json", to_json(stats))
     write_text(complete, to_json(record))
+
+
+def given_split(source: SourceFiles, found: Audit) -> dict[str, str] | None:
+    """The source's own split. Raises ValueError where one of its sides has no usable image."""
+    if not found.sides:
+        return None
+    missing = sorted({"train", VALID} - set(found.sides.values()))
+    if missing:
+        raise ValueError(
+            f"{source.valid if missing == [VALID] else source.train} has no usable image: a split"
+            " that is given needs both sides; without the folder a part of train becomes valid"
+        )
+    return found.sides
+
+
+def write_or_remove(path: Path, text: str | None) -> None:
+    """Write the text; without one there is no such file."""
+    if text is None:
+        remove_folder(path)
+    else:
+        write_text(path, text)
 
 
 def packed_contents(found: Audit, plan: Mapping[str, str], paths: Mapping[str, str]) -> Contents:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.audit import summarise
 from data_prep.pack import read_packed
+from data_prep.sample_submission import SampleSubmission, load_sample
+from data_prep.summary import summarise
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,18 @@ class PreparedData:
 
     @property
     def sample_submission(self) -> Path | None:
-        """Kaggle's sample submission, where the download had one."""
+        """The sample submission as the source had it, where it had one."""
         return existing(self.root / "sample_submission.csv")
 
     @property
+    def sample(self) -> SampleSubmission | None:
+        """What the sample submission asks for, where there is one."""
+        path = self.root / "sample_submission.json"
+        return load_sample(path) if path.is_file() else None
+
+    @property
     def test_labels(self) -> Path | None:
-        """The answer key of the test images, where the download had one."""
+        """The answer key (`id,label`) of the test images that can be scored, where there is one."""
         return existing(self.root / "test_labels.csv")
 
 

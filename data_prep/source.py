@@ -1,132 +1,195 @@
-"""Kaggle's download: what its files are called, and where they lie."""
+"""The source as the user has it: which folder or table holds what, archives unpacked."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_prep.archives import is_archive
 from data_prep.files import whole_folder
+from data_prep.layout import FOUND, Layout, SourceOptions
+from data_prep.parts import Parts, find_parts, folders, has_images
 from data_prep.progress import Track, no_progress
-from data_prep.unpack import ARCHIVE_SUFFIXES, unpack
+from data_prep.unpack import unpack
 
-
-@dataclass(frozen=True)
-class KaggleLayout:
-    """The file names of one Kaggle competition, and the size its images are packed in."""
-
-    task: str
-    """The task's name; `data/<task>` is its folder."""
-    labels: str
-    """Name of the CSV of labels, which has the columns `id` and `label_column`."""
-    label_column: str
-    suffix: str
-    """Suffix of every image file, with the dot: `<id>.png`."""
-    sample_submission: str
-    test_labels: str | None = None
-    """Name of an answer key for the test images (`id,label`), where there is one."""
-    image_size: int | None = None
-    """Side of the square that all images have, in pixels (others are resized to it)."""
-    short_side: int | None = None
-    """Instead of `image_size`: images keep their shape, the short side at most this, in pixels."""
-    train_folders: tuple[str, ...] = ("train",)
-    """Names that the folder of labelled images goes by; the first that exists counts."""
-    test_folders: tuple[str, ...] = ("test",)
-    write_source: Callable[[Path], None] | None = None
-    """Writes the download into a folder, for data that needs no download."""
-
-    def __post_init__(self) -> None:
-        if (self.image_size is None) == (self.short_side is None):
-            raise ValueError(f"layout of {self.task}: give either image_size or short_side")
+KaggleLayout = Layout
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """Where the parts of an unpacked download lie. `None`: the download has no such part."""
+    """Where the parts of an unpacked source lie. `None`: the source has no such part."""
 
     train: Path
-    labels: Path
+    """Labelled images: files that a table names, or class folders."""
+    valid: Path | None
+    """Class folders that are the validation side; the split is then the source's own."""
     test: Path | None
+    labels: Path | None
+    """The table of labels, where the layout or the user names one."""
+    tables: tuple[Path, ...]
+    """Other tables, of which one may be that of the labels."""
     sample_submission: Path | None
     test_labels: Path | None
     left_packed: tuple[str, ...] = ()
     """Members of archives that were not unpacked: unsafe names, links, damaged ones."""
+    apart: tuple[Path, ...] = ()
+    """Folders inside `train` that are parts of their own, and so hold no labelled image."""
+    beside: tuple[Path, ...] = ()
+    """Folders beside `train` that are no part."""
 
 
 def find_source(
-    layout: KaggleLayout, source: Path | None, aside: Path, track: Track = no_progress
+    layout: Layout,
+    source: Path | None,
+    aside: Path,
+    track: Track = no_progress,
+    options: SourceOptions = FOUND,
 ) -> SourceFiles:
-    """The parts of the download in `source`; archives are unpacked into the folder `aside`.
+    """The parts of the data in `source`; archives are unpacked into the folder `aside`.
 
     `source` is only read. Without one, data that needs no download is written to `aside`.
     Raises ValueError when the folder or the labelled images cannot be found.
     """
     left_packed: tuple[str, ...] = ()
     if source is None:
-        found = find_parts(layout, written_source(layout, aside))
+        source = written_source(layout, aside)
     elif not source.is_dir():
-        raise ValueError(f"--source {source} is not a folder: name the folder of Kaggle's download")
-    else:
-        found = find_parts(layout, source)
-        missing = {part: names for part, names in part_names(layout).items() if part not in found}
-        archives = find_archives(source)
-        if missing and archives:
-            left_packed = unpack(archives, missing, aside / "unpacked", track)
-            found |= {
-                part: path
-                for part, path in find_parts(layout, aside / "unpacked").items()
-                if part in missing
-            }
-    if "train" not in found or "labels" not in found:
-        raise ValueError(
-            f"{source} does not hold {layout.labels} and images in {layout.train_folders[0]}/ (nor"
-            f" archives with them): name the folder of Kaggle's {layout.task} download as --source"
-        )
+        raise ValueError(f"--source {source} is not a folder: name the folder with the images")
+    parts = find_parts(layout, source)
+    archives = find_archives(source)
+    if archives and not is_complete(layout, parts):
+        unpacked = aside / "unpacked"
+        left_packed = unpack(archives, present_names(parts), unpacked, track)
+        parts = joined(parts, find_parts(layout, unpacked))
+    named = named_by_user(options, source)
+    labels = named.labels or parts.labels
+    train, apart = labelled_folder(layout, parts, labels is not None, named.image_folder)
+    if train is None or not (labels or parts.tables or has_classes(train)):
+        raise ValueError(not_found(layout, source))
+    valid = parts.valid if labels is None and train == parts.train else None
+    used = (train, valid, parts.test, *train.parents)
     return SourceFiles(
-        train=found["train"],
-        labels=found["labels"],
-        test=found.get("test"),
-        sample_submission=found.get("sample_submission"),
-        test_labels=found.get("test_labels"),
+        train=train,
+        valid=valid,
+        test=parts.test,
+        labels=labels,
+        tables=parts.tables if labels is None else (),
+        sample_submission=parts.sample_submission,
+        test_labels=parts.test_labels,
         left_packed=left_packed,
+        apart=apart,
+        beside=tuple(p for p in folders(parts.base) if p not in used and train not in p.parents),
     )
 
 
-def part_names(layout: KaggleLayout) -> dict[str, tuple[str, ...]]:
-    """Part of the download -> the names it goes by."""
-    return {
-        "train": layout.train_folders,
-        "test": layout.test_folders,
-        "labels": (layout.labels,),
-        "sample_submission": (layout.sample_submission,),
-        "test_labels": (layout.test_labels,) if layout.test_labels else (),
-    }
+def is_complete(layout: Layout, parts: Parts) -> bool:
+    """Whether every part that the layout names lies there already, so that no archive is needed."""
+    wanted = [parts.train, parts.test]
+    wanted += [parts.labels] if layout.labels else []
+    wanted += [parts.sample_submission] if layout.sample_submission else []
+    wanted += [parts.test_labels] if layout.test_labels else []
+    return None not in wanted
 
 
-def find_parts(layout: KaggleLayout, folder: Path) -> dict[str, Path]:
-    """The parts that lie unpacked in the folder."""
+def present_names(parts: Parts) -> frozenset[str]:
+    """Names of the folders and files that are not to be unpacked again."""
+    found = (parts.train, parts.valid, parts.test, parts.labels)
+    more = (parts.sample_submission, parts.test_labels, *parts.tables, *image_folders(parts))
+    return frozenset(path.name for path in (*found, *more) if path is not None)
+
+
+def image_folders(parts: Parts) -> list[Path]:
+    """Folders beside the parts that hold images: those of classes, most likely."""
+    return [path for path in folders(parts.base) if has_images(path)]
+
+
+def joined(parts: Parts, unpacked: Parts) -> Parts:
+    """What lies in the folder, and what it lacks from the archives."""
+    return replace(
+        parts,
+        base=parts.base if parts.train or image_folders(parts) else unpacked.base,
+        train=parts.train or unpacked.train,
+        valid=parts.valid or unpacked.valid,
+        test=parts.test or unpacked.test,
+        labels=parts.labels or unpacked.labels,
+        sample_submission=parts.sample_submission or unpacked.sample_submission,
+        test_labels=parts.test_labels or unpacked.test_labels,
+        tables=(*parts.tables, *unpacked.tables),
+    )
+
+
+def named_by_user(options: SourceOptions, source: Path) -> SourceOptions:
+    """The options with paths that exist. Raises ValueError for one that does not."""
     found: dict[str, Path] = {}
-    for part, names in part_names(layout).items():
-        present = is_filled_folder if part in ("train", "test") else Path.is_file
-        paths = [folder / name for name in names if present(folder / name)]
-        if paths:
-            found[part] = paths[0]
-    return found
+    for option, path in (("labels", options.labels), ("image_folder", options.image_folder)):
+        if path is None:
+            continue
+        exists = Path.is_file if option == "labels" else Path.is_dir
+        places = [place for place in (path, source / path) if exists(place)]
+        if not places:
+            kind = "file" if option == "labels" else "folder"
+            raise ValueError(
+                f"--{option.replace('_', '-')} {path}: no such {kind}, here or in {source}"
+            )
+        found[option] = places[0]
+    return replace(options, labels=found.get("labels"), image_folder=found.get("image_folder"))
 
 
-def is_filled_folder(path: Path) -> bool:
-    """Whether the path is a folder with something in it."""
-    return path.is_dir() and bool(os.listdir(path))
+def labelled_folder(
+    layout: Layout, parts: Parts, has_table: bool, named: Path | None
+) -> tuple[Path | None, tuple[Path, ...]]:
+    """The folder of the labelled images, and the folders inside it that hold other parts.
+
+    The user's, or `train/`, or the only folder of images, or all of them: classes, most likely.
+    """
+    if named is not None:
+        return named, tuple(path for path in (parts.test,) if path and named in path.parents)
+    others = tuple(path for path in (parts.test, parts.valid) if path is not None)
+    if parts.train is not None and (has_table or not is_class(parts, others)):
+        return parts.train, ()
+    filled = [path for path in folders(parts.base) if path not in others and os.listdir(path)]
+    tables = has_table or bool(parts.tables)
+    if len(filled) == 1 and not has_images(parts.base) and (tables or not has_images(filled[0])):
+        return filled[0], ()
+    return (parts.base if filled or has_images(parts.base) else None), others
+
+
+def is_class(parts: Parts, others: Sequence[Path]) -> bool:
+    """Whether `train/` is the class of trains: images alone, beside other folders of images."""
+    assert parts.train is not None
+    beside = [path for path in folders(parts.base) if path != parts.train and path not in others]
+    return not folders(parts.train) and not parts.tables and any(map(has_images, beside))
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether there are folders inside, or images in it as the one class."""
+    return bool(folders(folder)) or has_images(folder)
+
+
+def not_found(layout: Layout, source: Path) -> str:
+    """The one line that says what the source lacks."""
+    train = layout.train_folders[0]
+    if layout.labels:
+        return (
+            f"{source} does not hold {layout.labels} and images in {train}/, nor class folders"
+            f" ({train}/<class>/...), nor archives with them: name the folder of the"
+            f" {layout.task} data as --source"
+        )
+    return (
+        f"{source} does not hold class folders ({train}/<class>/... or <class>/...), nor a table of"
+        " labels with images, nor archives with them: name their folder as --source"
+    )
 
 
 def find_archives(folder: Path) -> Sequence[Path]:
     """The archives that lie in the folder, in the order of their names."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    return [folder / name for name in names if Path(name).suffix.lower() in ARCHIVE_SUFFIXES]
+    return [folder / name for name in names if is_archive(name)]
 
 
-def written_source(layout: KaggleLayout, aside: Path) -> Path:
+def written_source(layout: Layout, aside: Path) -> Path:
     """The folder of a download that the task writes itself, written on the first call."""
     if layout.write_source is None:
         raise ValueError(f"{layout.task} needs Kaggle's download: pass its folder as --source DIR")

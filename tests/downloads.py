@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.source import KaggleLayout
+from data_prep.layout import Layout
 
-LAYOUT = KaggleLayout(
+LAYOUT = Layout(
     task="toy",
     labels="labels.csv",
     label_column="label",
-    suffix=".png",
     sample_submission="sample.csv",
     test_labels="answers.csv",
     image_size=4,

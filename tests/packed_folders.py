@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep import cifar10, digits, dog_breed
+from data_prep.layout import Layout
 from data_prep.pack import ImageArrays, decode_images
-from data_prep.source import KaggleLayout
 
 VALID_EVERY = 4  # every fourth labelled image is valid
 
@@ -43,9 +43,7 @@ def write_dogs(root: Path, shared_data: Path, count: int = 32) -> Path:
     return write_download(root, dog_breed.LAYOUT, archive, count, 6)
 
 
-def write_download(
-    root: Path, layout: KaggleLayout, archive: Path, count: int, num_test: int
-) -> Path:
+def write_download(root: Path, layout: Layout, archive: Path, count: int, num_test: int) -> Path:
     """The first images in an archive of a Kaggle download."""
     train: list[Path] = []
     test: list[Path] = []
@@ -53,10 +51,18 @@ def write_download(
         for member in members:
             path = Path(member.name)
             wanted = path.name == layout.labels
-            if path.suffix == layout.suffix and path.parent.name == "train" and len(train) < count:
+            if (
+                path.suffix in (".png", ".jpg")
+                and path.parent.name == "train"
+                and len(train) < count
+            ):
                 train.append(root / "source" / path)
                 wanted = True
-            if path.suffix == layout.suffix and path.parent.name == "test" and len(test) < num_test:
+            if (
+                path.suffix in (".png", ".jpg")
+                and path.parent.name == "test"
+                and len(test) < num_test
+            ):
                 test.append(root / "source" / path)
                 wanted = True
             if wanted:
@@ -69,7 +75,7 @@ def write_download(
 
 def write_packed(
     root: Path,
-    layout: KaggleLayout,
+    layout: Layout,
     files: Sequence[Path],
     labels: Sequence[str],
     test: Sequence[Path],

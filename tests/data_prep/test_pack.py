@@ -13,16 +13,16 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
+from data_prep.layout import Layout
 from data_prep.pack import decode_images, histogram_stats, packed_size
 from data_prep.prepare import prepare
 from data_prep.prepared import PreparedData
-from data_prep.source import KaggleLayout
 from tests.downloads import LAYOUT, cats_and_dogs, png, write_download
 
 RAGGED = replace(LAYOUT, image_size=None, short_side=6)
 
 
-def prepared(tmp_path: Path, layout: KaggleLayout, images: dict[str, bytes]) -> PreparedData:
+def prepared(tmp_path: Path, layout: Layout, images: dict[str, bytes]) -> PreparedData:
     """A download with some images of one's own, prepared."""
     download = write_download(tmp_path / "in", cats_and_dogs(), images)
     return prepare(layout, download, tmp_path / "data" / "toy")

@@ -56,7 +56,7 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
     names = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
     assert names == sorted(
         "train valid train_valid test classes.txt split.csv audit.json stats.json packed"
-        " sample_submission.csv test_labels.csv".split()
+        " sample_submission.csv sample_submission.json test_labels.csv".split()
     )
     check_consistent(root)
     assert tree(root, "test") == ["unknown/1.png", "unknown/2.png", "unknown/3.png"]

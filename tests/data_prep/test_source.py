@@ -14,8 +14,9 @@ import py7zr
 import pytest
 
 from data_prep import cifar10, digits, dog_breed
+from data_prep.layout import Layout
 from data_prep.prepare import prepare
-from data_prep.source import KaggleLayout, find_source
+from data_prep.source import find_source
 from tests.downloads import LAYOUT, cats_and_dogs, png, unpack_tar, write_download
 
 T = TypeVar("T")
@@ -125,7 +126,8 @@ def test_a_hostile_zip_writes_nothing_elsewhere(tmp_path: Path) -> None:
     found = find_source(LAYOUT, packed, tmp_path / "aside")
     assert files_below(found.train) == files_below(download / "train")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["aside", "in", "packed"]
-    assert len(found.left_packed) == len(names) + 2
+    assert len(found.left_packed) == len(names) + 1
+    assert [path.name for path in found.beside] == ["deep"]
     assert not any(p.is_symlink() for p in tmp_path.rglob("*"))
 
 
@@ -226,7 +228,7 @@ def test_without_a_source() -> None:
 
 def test_a_layout_has_one_way_to_size_images() -> None:
     with pytest.raises(ValueError, match="either image_size or short_side"):
-        KaggleLayout("t", "l.csv", "label", ".png", "s.csv")
+        Layout("t", "l.csv", "label", "s.csv")
 
 
 def test_d2ls_small_sample(tmp_path: Path, shared_data: Path) -> None:
@@ -254,4 +256,4 @@ def test_the_digits_are_written_alike_each_time(tmp_path: Path) -> None:
 
 def test_the_layouts_name_kaggles_files() -> None:
     assert (dog_breed.LAYOUT.labels, dog_breed.LAYOUT.label_column) == ("labels.csv", "breed")
-    assert (cifar10.LAYOUT.labels, cifar10.LAYOUT.suffix) == ("trainLabels.csv", ".png")
+    assert (cifar10.LAYOUT.labels, cifar10.LAYOUT.image_size) == ("trainLabels.csv", 32)

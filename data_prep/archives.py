@@ -1,0 +1,193 @@
+"""Members of a zip, 7z or tar archive -> the files that were chosen for them."""
+
+from __future__ import annotations
+
+import gzip
+import queue
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import py7zr
+from py7zr.io import Py7zIO, WriterFactory
+
+from data_prep.progress import Track
+
+CHUNK = 1 << 20  # bytes
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+SUFFIXES = (".zip", ".7z", *TAR_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file inside an archive."""
+
+    name: str
+    size: int
+    is_link: bool
+
+
+Choose = Callable[[Sequence[Member]], tuple[Mapping[str, Path], list[str]]]
+"""Members -> their files to write, and those left packed with the reason."""
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def bare_name(archive: Path) -> str:
+    """The archive's name without its suffix: `train` of `train.tar.gz`."""
+    suffixes = [suffix for suffix in SUFFIXES if archive.name.lower().endswith(suffix)]
+    return archive.name[: -max(map(len, suffixes), default=0) or None]
+
+
+def read_archive(archive: Path, choose: Choose, track: Track) -> list[str]:
+    """Write the members that `choose` wants; return those left packed, with the reason.
+
+    An archive's own errors are of almost any class.
+    """
+    name = archive.name.lower()
+    if name.endswith(".7z"):
+        return unpack_7z(archive, choose, track)
+    return (unpack_tar if name.endswith(TAR_SUFFIXES) else unpack_zip)(archive, choose, track)
+
+
+def unpack_zip(archive: Path, choose: Choose, track: Track) -> list[str]:
+    """Unpack a zip archive; a damaged member is left packed."""
+    with zipfile.ZipFile(archive) as opened:
+        infos = [info for info in opened.infolist() if not info.is_dir()]
+        members = [
+            Member(info.filename, info.file_size, stat.S_ISLNK(info.external_attr >> 16))
+            for info in infos
+        ]
+        targets, left = choose(members)
+        for name, path in track(targets.items(), len(targets), f"unpack {archive.name}"):
+            try:
+                with opened.open(name) as packed, path.open("wb") as file:
+                    shutil.copyfileobj(packed, file, CHUNK)
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                path.unlink()
+                left.append(f"{archive.name}: {name!r}: damaged ({error})")
+    return left
+
+
+def unpack_tar(archive: Path, choose: Choose, track: Track) -> list[str]:
+    """Unpack a tar archive, compressed or not."""
+    with open_tar(archive) as opened:
+        infos = [info for info in opened.getmembers() if not info.isdir()]
+        members = [Member(info.name, info.size, not info.isreg()) for info in infos]
+        targets, left = choose(members)
+        wanted = [info for info in infos if info.name in targets and info.isreg()]
+        for info in track(wanted, len(wanted), f"unpack {archive.name}"):
+            packed = opened.extractfile(info)
+            assert packed is not None
+            with packed, targets[info.name].open("wb") as file:
+                shutil.copyfileobj(packed, file, CHUNK)
+    return left
+
+
+@contextmanager
+def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The opened archive; a damaged compressed one is a tar error, not one of the disk."""
+    try:
+        with tarfile.open(archive) as opened:
+            yield opened
+    except gzip.BadGzipFile as error:
+        raise tarfile.ReadError(str(error)) from None
+
+
+def unpack_7z(archive: Path, choose: Choose, track: Track) -> list[str]:
+    """Unpack a 7z archive, which is one stream: a damaged one is a py7zr error."""
+    # Handed an open file, py7zr stays in one thread, so that one member is written at a time.
+    with archive.open("rb") as file, py7zr.SevenZipFile(file) as opened:
+        members = [
+            Member(info.filename, info.uncompressed, info.is_symlink)
+            for info in opened.list()
+            if not info.is_directory
+        ]
+        targets, left = choose(members)
+        writers = Writers(targets)
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(extract, opened, writers)
+            try:
+                for _ in track(written(writers, done), len(targets), f"unpack {archive.name}"):
+                    pass
+            except BaseException:
+                writers.stopped = True  # else leaving would wait for the whole archive
+                raise
+            done.result()
+    return left
+
+
+def extract(opened: py7zr.SevenZipFile, writers: Writers) -> None:
+    """Write the wanted members; runs beside the thread that shows the progress."""
+    try:
+        if writers.targets:
+            opened.extract(targets=writers.names, factory=writers)
+    finally:
+        writers.close()
+        writers.begun.put(None)
+
+
+def written(writers: Writers, done: Future[None]) -> Iterator[str]:
+    """The members' names, each when its turn has come."""
+    while (name := writers.begun.get()) is not None:
+        yield name
+    done.result()
+
+
+class Writers(WriterFactory):  # type: ignore[misc]
+    """Opens the file of each member when py7zr comes to it, and closes the one before."""
+
+    def __init__(self, targets: Mapping[str, Path]) -> None:
+        self.targets = {str(PurePosixPath(name)): path for name, path in targets.items()}
+        self.names = list(targets)
+        self.begun: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.file: BinaryIO | None = None
+        self.stopped = False
+
+    def create(self, filename: str) -> MemberFile:
+        if self.stopped:
+            raise EOFError("stopped")
+        self.close()
+        if filename not in self.targets:
+            raise py7zr.exceptions.Bad7zFile(f"unexpected member {filename}")
+        self.file = self.targets[filename].open("wb")
+        self.begun.put(filename)
+        return MemberFile(self.file)
+
+    def close(self) -> None:
+        """Close the last member's file."""
+        if self.file is not None:
+            self.file.close()
+
+
+class MemberFile(Py7zIO):  # type: ignore[misc]
+    """A file in the words of py7zr, which seeks after the last byte and so must find it open."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+
+    def write(self, s: bytes | bytearray) -> int:
+        return self.file.write(s)
+
+    def read(self, size: int | None = None) -> bytes:
+        return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def size(self) -> int:
+        return self.file.tell()

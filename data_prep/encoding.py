@@ -1,0 +1,207 @@
+"""The bytes of a table -> its text. An encoding is known, or told by the letters, or asked for.
+
+Nothing is ever replaced: a label of damaged letters would join another class. General detectors
+are trained on prose and read most tables of a few short words wrongly (charset-normalizer 3.5 took
+seven of twelve for another language's), so here the few usual local encodings are compared by how
+well every letter fits, and where two of them fit alike the user is asked.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
+
+BOMS = {  # the longer of two that begin alike first
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+SURE = 0.95  # share of the likelihood that one reading must have
+RARE = 1e-9  # likelihood of a character that words of an encoding's languages hardly have
+PLAUSIBLE = 1e-5  # mean likelihood of a character below which a reading is none
+MAX_WORDS = 2000  # of different words that are weighed
+WORD = re.compile(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*")
+
+WESTERN = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿœß"  # cp1252
+CENTRAL = "ąáâäćçčďęéěëľłíîńňóôöŕśšşťúůüýźżžřőű"  # cp1250
+CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюяё"
+GREEK = "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ"
+KANA = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
+HANGUL = re.compile("[\uac00-\ud7a3]")
+
+
+def decode_table(
+    data: bytes, path: object, encoding: str | None, trust_utf8: bool
+) -> tuple[str, str]:
+    """The text of a table, and its encoding; the given one is the user's, `path` is for errors.
+
+    With `trust_utf8` what is valid UTF-8 is read as that, whatever the user named (for the files
+    beside the one that it was named for). Raises ValueError that names the option `--encoding`.
+    """
+    bom = next((name for mark, name in BOMS.items() if data.startswith(mark)), None)
+    asked = None if trust_utf8 and decoded(data, "utf-8") is not None else encoding
+    if bom or asked:
+        return decode_as(data, path, bom or asked or "")
+    name = utf16_without_mark(data) or "utf-8"
+    text = decoded(data, name)
+    return (text, name) if text is not None else decode_local(data, path)
+
+
+def decode_as(data: bytes, path: object, encoding: str) -> tuple[str, str]:
+    """Decode strictly. Raises ValueError that says where it fails."""
+    try:
+        return data.decode(encoding), encoding
+    except LookupError:
+        raise ValueError(
+            f"--encoding {encoding} is not known: utf-8, utf-16, cp1252, gb18030 and others are"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path} is not {encoding} (line {line}): name its encoding with --encoding"
+        ) from None
+
+
+def decoded(data: bytes, encoding: str) -> str | None:
+    """The text, or None where the bytes are not of this encoding."""
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def utf16_without_mark(data: bytes) -> str | None:
+    """UTF-16 tells itself by its zero bytes: every second one, since separators are ASCII."""
+    half = len(data) // 2
+    if half and data[1::2].count(0) > half / 4 and not data[::2].count(0):
+        return "utf-16-le"
+    if half and data[::2].count(0) > half / 4 and not data[1::2].count(0):
+        return "utf-16-be"
+    return None
+
+
+def decode_local(data: bytes, path: object) -> tuple[str, str]:
+    """The text and encoding of the reading whose letters fit by far the best.
+
+    Raises ValueError where no one does.
+    """
+    likelihoods: dict[str, float] = {}
+    names: dict[str, str] = {}
+    for name, weigh in ENCODINGS.items():
+        text = decoded(data, name)
+        if text is None:
+            continue
+        words = sorted(set(WORD.findall(text)))[:MAX_WORDS]
+        names.setdefault(text, name)
+        likelihood = likelihood_of(words, weigh)
+        likelihoods[text] = max(likelihood, likelihoods.get(text, -math.inf))
+    ranked = sorted(likelihoods, key=lambda text: -likelihoods[text])
+    if ranked and is_plausible(ranked[0], likelihoods[ranked[0]]):
+        rest = sum(math.exp(likelihoods[text] - likelihoods[ranked[0]]) for text in ranked[1:])
+        if 1 / (1 + rest) >= SURE:
+            return ranked[0], names[ranked[0]]
+    readings = "; ".join(f"{names[text]} reads {first_word(text)!r}" for text in ranked[:3])
+    raise ValueError(
+        f"{path} is not UTF-8 and its encoding cannot be told ({readings or 'none fits'}):"
+        " name it with --encoding"
+    )
+
+
+def first_word(text: str) -> str:
+    """The first word that is not plain ASCII, by which a reader tells a right reading."""
+    found = WORD.search(text)
+    return found.group()[:20] if found else ""
+
+
+def is_plausible(text: str, likelihood: float) -> bool:
+    """Whether most letters are those of the encoding's languages."""
+    letters = sum(not char.isascii() for word in set(WORD.findall(text)) for char in word)
+    return likelihood > letters * math.log(PLAUSIBLE)
+
+
+def likelihood_of(words: Iterable[str], weigh: Callable[[str, str], float]) -> float:
+    """Logarithm of how likely the words' letters are, each with the character before it."""
+    return sum(
+        math.log(RARE if before.islower() and char.isupper() else max(weigh(char, before), RARE))
+        for word in words
+        for before, char in pairwise(f" {word}")
+        if not char.isascii()
+    )
+
+
+def alphabet(letters: str, char: str) -> float:
+    """Letters of an alphabet are alike likely, capitals a ninth of that."""
+    if char in letters:
+        return 0.9 / len(letters)
+    return 0.1 / len(letters) if char.lower() in letters else RARE
+
+
+def latin(letters: str, char: str, before: str) -> float:
+    """Letters with marks stand among plain ones."""
+    return alphabet(letters, char) * (1 if before.isascii() else 0.02)
+
+
+def other_script(letters: str, char: str, before: str) -> float:
+    """Latin letters do not stand in the same word."""
+    return RARE if is_latin(before) else alphabet(letters, char)
+
+
+def is_latin(char: str) -> bool:
+    """Whether it is a plain letter."""
+    return char.isascii() and char.isalpha()
+
+
+def chinese(char: str, before: str) -> float:
+    """GB 2312 has 3,755 common characters in the rows B0 to D7, 3,008 seldom ones after them."""
+    row = first_byte(char, "gb2312")
+    if is_latin(before) or row < 0xB0:
+        return RARE
+    return 0.95 / 3755 if row <= 0xD7 else 0.04 / 3008
+
+
+def traditional_chinese(char: str, before: str) -> float:
+    """Big5 has 5,401 common characters in the rows A4 to C6."""
+    common = 0xA4 <= first_byte(char, "big5") <= 0xC6
+    return 0.95 / 5401 if common and not is_latin(before) else RARE
+
+
+def japanese(char: str, before: str) -> float:
+    """170 kana, about half of a text, and the 2,965 common characters of JIS X 0208."""
+    if is_latin(before):
+        return RARE
+    if KANA.match(char):
+        return 0.5 / 170
+    return 0.45 / 2965 if 0xB0 <= first_byte(char, "euc_jp") <= 0xCF else RARE
+
+
+def korean(char: str, before: str) -> float:
+    """The 2,350 syllables of KS X 1001."""
+    common = HANGUL.match(char) and first_byte(char, "euc_kr")
+    return 0.95 / 2350 if common and not is_latin(before) else RARE
+
+
+def first_byte(char: str, encoding: str) -> int:
+    """Of the character; zero where the encoding lacks it."""
+    return (char.encode(encoding, "ignore") or b"\0")[0]
+
+
+ENCODINGS: dict[str, Callable[[str, str], float]] = {
+    "cp1252": partial(latin, WESTERN),
+    "cp1250": partial(latin, CENTRAL),
+    "mac-roman": partial(latin, WESTERN),
+    "cp850": partial(latin, WESTERN),
+    "cp1251": partial(other_script, CYRILLIC),
+    "koi8-r": partial(other_script, CYRILLIC),
+    "cp1253": partial(other_script, GREEK),
+    "gb18030": chinese,
+    "big5": traditional_chinese,
+    "cp932": japanese,
+    "cp949": korean,
+}
+"""Encoding -> how likely a character is in a word of its languages, after the one before it."""
