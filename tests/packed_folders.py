@@ -51,22 +51,16 @@ def write_download(root: Path, layout: Layout, archive: Path, count: int, num_te
         for member in members:
             path = Path(member.name)
             wanted = path.name == layout.labels
-            if (
-                path.suffix in (".png", ".jpg")
-                and path.parent.name == "train"
-                and len(train) < count
-            ):
+            part = path.parent.name if path.suffix in (".png", ".jpg") else None
+            if part == "train" and len(train) < count:
                 train.append(root / "source" / path)
                 wanted = True
-            if (
-                path.suffix in (".png", ".jpg")
-                and path.parent.name == "test"
-                and len(test) < num_test
-            ):
+            if part == "test" and len(test) < num_test:
                 test.append(root / "source" / path)
                 wanted = True
             if wanted:
                 members.extract(member, root / "source", filter="data")
+    assert layout.labels is not None
     (table,) = (root / "source").rglob(layout.labels)
     with table.open() as file:
         labels = {row["id"]: row[layout.label_column] for row in csv.DictReader(file)}

@@ -94,7 +94,7 @@ def main() -> None:
 def prepared(folder: Path) -> Path:
     """The shared 5,000 images, prepared."""
     source = unpack_tar(shared_data() / "cifar10_kaggle_5000_1000.tar.gz", folder / "source")
-    (labels,) = source.rglob(LAYOUT.labels)
+    (labels,) = source.rglob(str(LAYOUT.labels))
     prepare(LAYOUT, labels.parent, folder / "cifar10")
     return folder / "cifar10"
 

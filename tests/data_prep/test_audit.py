@@ -147,7 +147,9 @@ def test_labels_are_read_as_text(tmp_path: Path) -> None:
 def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, lines: str) -> None:
     download = write_download(tmp_path / "in", cats_and_dogs(1))
     (download / "labels.csv").write_text(lines)
-    with pytest.raises(ValueError, match="no usable labelled image in .*check that labels") as error:
+    with pytest.raises(
+        ValueError, match="no usable labelled image in .*check that labels"
+    ) as error:
         prepare(LAYOUT, download, tmp_path / "data" / "toy")
     assert "\n" not in str(error.value)
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
