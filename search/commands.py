@@ -119,11 +119,11 @@ def run_planned(
     )
     found = run_search(study, data, search_dir, options)
     print_trials([found], top=20)
-    cut = found.info.get("cut")
-    if cut:
-        console.notice(f"stopped: {cut}; go on with: {resume_command(request, found)}")
+    reason = found.stop_reason
+    if reason:
+        console.notice(f"stopped: {reason}; go on with: {resume_command(request, found)}")
     console.notice(f"results: {search_dir}")
-    return found, 130 if cut and cut.startswith("interrupted") else 0
+    return found, 130 if reason and reason.startswith("interrupted") else 0
 
 
 def opened(

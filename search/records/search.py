@@ -60,6 +60,12 @@ class Search:
         """`max` or `min`."""
         return str(self.info["mode"])
 
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the last session stopped before all trials had ended, None if it did not."""
+        reason = self.info.get("stop_reason", self.info.get("cut"))  # its name in older files
+        return None if reason is None else str(reason)
+
 
 def load(search_dir: str | Path) -> Search:
     """Open a search directory. Raises ValueError where there is no search in it."""

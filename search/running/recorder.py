@@ -22,9 +22,10 @@ FACTS = ("device", "precision", "threads", "path", "hostname", "node_ip", "num_p
 class Recorder(Callback):  # type: ignore[misc]
     """Turns Ray's events into the ledger's.
 
-    `defaults` are the fixed knobs that complete a sampled configuration. `cut` says why the whole
-    search is being stopped, or None: trials it cuts are recorded as lost, so that a resume goes on
-    with them. `on_end` is told of each finished trial; `on_tables` writes the tables.
+    `defaults` are the fixed knobs that complete a sampled configuration. `stop_reason` says why the
+    whole search is being stopped, or None: trials that end with it are recorded as lost, so that a
+    resume goes on with them. `on_end` is told of each trial that ended; `on_tables` writes the
+    tables.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Recorder(Callback):  # type: ignore[misc]
         ledger: Ledger,
         defaults: Mapping[str, Any],
         num_epochs: int,
-        cut: Callable[[], str | None],
+        stop_reason: Callable[[], str | None],
         on_end: Callable[[TrialRecord], None],
         on_tables: Callable[[], None],
         storage: Storage,
@@ -40,7 +41,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self.ledger = ledger
         self.defaults = dict(defaults)
         self.num_epochs = num_epochs
-        self.cut = cut
+        self.stop_reason = stop_reason
         self.on_end = on_end
         self.on_tables = on_tables
         self.storage = storage
@@ -124,7 +125,7 @@ class Recorder(Callback):  # type: ignore[misc]
             self.live.pop(trial_id, None)
         elif trial_id in self.errors:
             self.end(trial_id, "failed", self.errors.pop(trial_id))
-        elif status != "stopped" or (reason := self.cut()) is None:
+        elif status != "stopped" or (reason := self.stop_reason()) is None:
             self.end(trial_id, status)
         elif record.status != "paused":  # what pauses at a rung may still be promoted on resume
             self.ledger.append("end", trial_id, status="lost", error=reason)
@@ -164,7 +165,7 @@ class Recorder(Callback):  # type: ignore[misc]
 
         What a cut search leaves running is taken up by a resume.
         """
-        reason = self.cut()
+        reason = self.stop_reason()
         for record in list(self.ledger.records.values()):
             if record.status not in FINISHED and reason is None:
                 self.end(record.trial_id, "stopped")

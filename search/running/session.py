@@ -105,6 +105,6 @@ def drive(
         raise
     finally:
         ledger.close()
-        info |= {"status": status, "end": now(), "cut": budget.reason}
+        info |= {"status": status, "end": now(), "stop_reason": budget.reason}
         write_json(search_dir / SEARCH_JSON, info)
         write_tables(load(search_dir))

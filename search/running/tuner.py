@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -40,18 +41,77 @@ def fit(
 ) -> None:
     """Let Ray Tune run the trials that the ledger does not know as finished."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    past = list(ledger.records.values())
-    journal_path = search_dir / "study.journal"
-    write_journal(journal_path, study.task, past, study.space, study.metric, study.mode)
-    journal = open_journal(journal_path, study.task, study.mode)
+    add_to_journal = journal(study, search_dir, ledger)
+    recorder = make_recorder(study, search_dir, place, ledger, budget, add_to_journal)
+    view = LiveView(
+        ledger.records,
+        study.metric,
+        study.mode,
+        study.num_samples,
+        study.num_epochs,
+        console.err,
+    )
+    searcher = make_searcher(study, options, place, ledger)
+    callbacks = [recorder, view, *watchers(study, search_dir, options, ledger)]
+    tuner = make_tuner(study, options, place, searcher, callbacks, budget)
+    try:
+        tuner.fit()
+    finally:
+        view.stop()
+    recorder.settle()
+
+
+def journal(study: Study, search_dir: Path, ledger: Ledger) -> Callable[[TrialRecord], None]:
+    """Write the Optuna journal afresh from the ledger; what adds an ended trial to it."""
+    path = search_dir / "study.journal"
+    past = ledger.records.values()
+    write_journal(path, study.task, past, study.space, study.metric, study.mode)
+    written = open_journal(path, study.task, study.mode)
+
+    def add(record: TrialRecord) -> None:
+        written.add_trial(frozen_trial(record, study.space, study.metric))
+
+    return add
+
+
+def make_recorder(
+    study: Study,
+    search_dir: Path,
+    place: Place,
+    ledger: Ledger,
+    budget: Budget,
+    add_to_journal: Callable[[TrialRecord], None],
+) -> Recorder:
+    """The callback that keeps the ledger, and all that hangs on the end of a trial."""
+
+    def on_end(record: TrialRecord) -> None:
+        budget.count(record)
+        add_to_journal(record)
+        if record.status == "completed":
+            best = choose_best(ledger.records, study.metric, study.mode)
+            recorder.keep_only({best["trial_id"]} if best else set())
+
+    recorder = Recorder(
+        ledger,
+        dataclasses.asdict(study.config),
+        study.num_epochs,
+        stop_reason=lambda: budget.reason,
+        on_end=on_end,
+        on_tables=lambda: write_tables(load(search_dir)),
+        storage=place.storage,
+    )
+    return recorder
+
+
+def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) -> OptunaAsha:
+    """What Ray asks for trials, fed with the ledger's and with those of earlier searches."""
     warm, enqueue = warm_start(options.warm_start, study)
-    points = [(point, "user") for point in study.points]
 
     def last_checkpoint(trial_id: str) -> str | None:
         record = ledger.records.get(trial_id)
         return record.checkpoint if record else None
 
-    searcher = OptunaAsha(
+    return OptunaAsha(
         study.space,
         metric=study.metric,
         mode=study.mode,
@@ -63,38 +123,24 @@ def fit(
         baseline=dataclasses.asdict(study.config),
         seed=study.seed,
         sampler=study.sampler,
-        past=past,
+        past=list(ledger.records.values()),
         warm=warm,
-        enqueue=[*points, *enqueue],
+        enqueue=[*((point, "user") for point in study.points), *enqueue],
         max_concurrent=options.max_concurrent,
         slots=trial_slots(place.resources),
         last_checkpoint=last_checkpoint,
     )
 
-    def on_end(record: TrialRecord) -> None:
-        budget.count(record)
-        journal.add_trial(frozen_trial(record, study.space, study.metric))
-        if record.status == "completed":
-            best = choose_best(ledger.records, study.metric, study.mode)
-            recorder.keep_only({best["trial_id"]} if best else set())
 
-    recorder = Recorder(
-        ledger,
-        dataclasses.asdict(study.config),
-        study.num_epochs,
-        cut=lambda: budget.reason,
-        on_end=on_end,
-        on_tables=lambda: write_tables(load(search_dir)),
-        storage=place.storage,
-    )
-    view = LiveView(
-        ledger.records,
-        study.metric,
-        study.mode,
-        study.num_samples,
-        study.num_epochs,
-        console.err,
-    )
+def make_tuner(
+    study: Study,
+    options: Options,
+    place: Place,
+    searcher: OptunaAsha,
+    callbacks: list[Callback],
+    budget: Budget,
+) -> tune.Tuner:
+    """Ray's Tuner; nothing that it saves of itself is read again."""
     trainable = make_trainable(
         study.trainables.trainable,
         dataclasses.asdict(study.config),
@@ -103,7 +149,7 @@ def fit(
         study.rungs,
         place.resources["GPU"],
     )
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(trainable, trial_request(place.resources)),
         tune_config=TuneConfig(
             search_alg=searcher,
@@ -115,18 +161,13 @@ def fit(
         run_config=RunConfig(
             name="ray",
             storage_path=place.storage.uri,
-            callbacks=[recorder, view, *watchers(study, search_dir, options, ledger)],
+            callbacks=callbacks,
             failure_config=FailureConfig(max_failures=options.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=None),
             stop=budget,
             verbose=0,
         ),
     )
-    try:
-        tuner.fit()
-    finally:
-        view.stop()
-    recorder.settle()
 
 
 def watchers(study: Study, search_dir: Path, options: Options, ledger: Ledger) -> list[Callback]:
