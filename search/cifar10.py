@@ -33,7 +33,6 @@ STUDY = Study(
         "exclude_norm_decay": CategoricalDistribution([False, True]),
         "batch_size": CategoricalDistribution([128, 256, 512]),
         "label_smoothing": FloatDistribution(0.0, 0.2),
-        "weight_average": CategoricalDistribution([0.0, 0.2, 0.4]),
         "schedule": CategoricalDistribution(["constant", "step", "cosine", "one_cycle"]),
         "lr_period": When("schedule", ("step",), IntDistribution(3, 15)),
         "lr_decay": When("schedule", ("step",), FloatDistribution(0.05, 0.5, log=True)),

@@ -26,8 +26,8 @@ from trainables.state import TrainState, new_state
 CONFIG = CifarConfig()
 # What moves a short run of this network (tests/benchmarks/recipe.py measures it beside `CONFIG`): a
 # one-cycle schedule (Smith & Topin 2017) with Nesterov's momentum, smoothed labels, no decay of
-# norms and biases (He et al. 2018, "Bag of tricks", 1812.01187), the mean of the last weights
-# (Izmailov et al. 2018, 1803.05407), and the mean over the mirror image in the final prediction.
+# norms and biases (He et al. 2018, "Bag of tricks", 1812.01187), and the mean over the mirror image
+# in the final prediction.
 RECIPE = dataclasses.replace(
     CONFIG,
     batch_size=128,
@@ -35,7 +35,6 @@ RECIPE = dataclasses.replace(
     nesterov=True,
     label_smoothing=0.1,
     exclude_norm_decay=True,
-    weight_average=0.2,
     flip_average=True,
 )
 
@@ -89,4 +88,5 @@ def trainable(
         checkpoint_epochs=checkpoint_epochs,
         checkpoint_seconds=checkpoint_seconds,
         facts={"path": "images"},
+        metric=config.get("_metric", "valid_acc"),
     )

@@ -23,7 +23,6 @@ class Unit:
     name: str
 
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -59,9 +58,6 @@ class TrainConfig:
     warmup: Annotated[float, Field(ge=0, lt=1), Unit("share of the epochs")] = 0.0
     """Share of the epochs in which the learning rate first rises from 0, under every schedule but
     `one_cycle`, which has its own rise."""
-    weight_average: Annotated[Fraction, Unit("share of the epochs")] = 0.0
-    """Share of the epochs, at the end, whose weights are averaged after every step; the average is
-    what is validated and what predicts. 0: none."""
     flip_average: bool = False
     """Predict with the mean over image and mirror image; the validation of a trial does not."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Unit("seed")] = 0

@@ -87,4 +87,5 @@ def trainable(
         checkpoint_epochs=checkpoint_epochs,
         checkpoint_seconds=checkpoint_seconds,
         facts={"path": "images"},
+        metric=config.get("_metric", "valid_acc"),
     )

@@ -114,4 +114,5 @@ def trainable(
         checkpoint_epochs=checkpoint_epochs,
         checkpoint_seconds=checkpoint_seconds,
         facts={"path": path},
+        metric=config.get("_metric", "valid_acc"),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,17 @@ Metrics = dict[str, float]
 
 
 def fit(
-    state: TrainState, train: Source, valid: Source | None, config: TrainConfig
+    state: TrainState,
+    train: Source,
+    valid: Source | None,
+    config: TrainConfig,
+    metric: str = "valid_acc",
 ) -> Iterator[Metrics]:
     """Train from `state.epoch` to `config.num_epochs`; yield the metrics of each epoch.
 
-    Keys: epoch (from 1), train_loss (mean over the images, as they were met in training),
-    valid_loss (plain cross-entropy), valid_acc (0 to 1), lr (at the epoch's start), seconds (with
-    validation). Without `valid` its keys are absent. When a loss is not finite, that epoch is the
-    last.
+    Keys: epoch (from 1), train_loss (mean over the images, as they were met in training), those of
+    `validate`, lr (at the epoch's start), seconds (with validation). Without `valid` its keys are
+    absent. When a loss is not finite, that epoch is the last.
     """
     while state.epoch < config.num_epochs:
         begun = time.perf_counter()
@@ -41,7 +44,7 @@ def fit(
         finite = math.isfinite(metrics["train_loss"])
         if valid is not None:
             nothing = {"valid_loss": math.nan, "valid_acc": math.nan}
-            metrics |= evaluate(state.model, valid, config) if finite else nothing
+            metrics |= validate(state, valid, config, metric) if finite else nothing
         state.epoch = epoch
         yield metrics | {"lr": lr, "seconds": time.perf_counter() - begun}
         if not finite or not math.isfinite(metrics.get("valid_loss", 0.0)):
@@ -52,7 +55,6 @@ def train_epoch(state: TrainState, train: Source, config: TrainConfig) -> float:
     """One pass over the images; the mean loss. A CPU stops at the first that is not finite."""
     state.network.train()
     num_batches = math.ceil(len(train) / config.batch_size)
-    average_from = config.num_epochs * (1 - config.weight_average)
     total = torch.zeros((), device=state.machine.device)
     with seeded(state.machine, config.seed, state.epoch + 1):
         batches = train.train_batches(config.batch_size, state.epoch + 1, config.seed)
@@ -60,8 +62,7 @@ def train_epoch(state: TrainState, train: Source, config: TrainConfig) -> float:
             set_learning_rate(state, learning_rate(config, state.epoch + number / num_batches))
             loss = train_step(state, inputs, labels, config.label_smoothing)
             total += loss * len(labels)
-            if config.weight_average and state.epoch + (number + 1) / num_batches > average_from:
-                state.update_average()
+            state.update_average(num_batches)
             if state.machine.device.type == "cpu" and not math.isfinite(loss.item()):
                 break
     return total.item() / len(train)
@@ -85,22 +86,60 @@ def set_learning_rate(state: TrainState, lr: float) -> None:
         group["lr"] = lr
 
 
-@torch.inference_mode()
+def validate(state: TrainState, valid: Source, config: TrainConfig, metric: str) -> Metrics:
+    """Two looks at a training, by its weights and by their moving average.
+
+    weights_valid_loss, weights_valid_acc: of the weights, as every loop has them.
+    average_valid_loss, average_valid_acc: of the average: what a trial is judged by at a rung, as
+        it foretells the end. Absent where its loss is not finite.
+    valid_loss, valid_acc: of the better of both by `metric`, which is the model from here on;
+        `averaged` is 1 where that is the average, else 0.
+    """
+    assert state.average is not None
+    weights, average = evaluate_all([state.network, state.average.model], valid, config)
+    state.averaged = is_better(average, weights, metric)
+    found = dict(average if state.averaged else weights)
+    found |= {f"weights_{name}": value for name, value in weights.items()}
+    if math.isfinite(average["valid_loss"]):
+        found |= {f"average_{name}": value for name, value in average.items()}
+    return found | {"averaged": float(state.averaged)}
+
+
+def is_better(average: Metrics, weights: Metrics, metric: str) -> bool:
+    """Whether the average is no worse than the weights; the loss decides between two equals."""
+    if not math.isfinite(average["valid_loss"] + weights["valid_loss"]):
+        return False
+    sign = -1 if metric.endswith("_loss") else 1
+
+    def rank(found: Metrics) -> tuple[float, float]:
+        return sign * found[metric], -found["valid_loss"]
+
+    return rank(average) >= rank(weights)
+
+
 def evaluate(model: nn.Module, source: Source, config: TrainConfig) -> Metrics:
     """valid_loss (cross-entropy without smoothing) and valid_acc (0 to 1) over the source."""
-    model.eval()
+    return evaluate_all([model], source, config)[0]
+
+
+@torch.inference_mode()
+def evaluate_all(models: Sequence[nn.Module], source: Source, config: TrainConfig) -> list[Metrics]:
+    """As `evaluate`, of several models in one pass over the source."""
     machine = resolve(config)
-    loss = torch.zeros((), device=machine.device)
-    correct = torch.zeros((), device=machine.device, dtype=torch.int64)
+    loss = torch.zeros(len(models), device=machine.device)
+    correct = torch.zeros(len(models), device=machine.device, dtype=torch.int64)
+    for model in models:
+        model.eval()
     for inputs, labels in source.eval_batches(config.eval_batch_size):
-        with machine.autocast():
-            logits = model(inputs)
-        loss += functional.cross_entropy(logits.float(), labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
-    return {
-        "valid_loss": loss.item() / len(source),
-        "valid_acc": correct.item() / len(source),
-    }
+        for number, model in enumerate(models):
+            with machine.autocast():
+                logits = model(inputs)
+            loss[number] += functional.cross_entropy(logits.float(), labels, reduction="sum")
+            correct[number] += (logits.argmax(1) == labels).sum()
+    return [
+        {"valid_loss": total / len(source), "valid_acc": right / len(source)}
+        for total, right in zip(loss.tolist(), correct.tolist(), strict=True)
+    ]
 
 
 @torch.inference_mode()

@@ -31,12 +31,14 @@ def report_epochs(
     checkpoint_epochs: Sequence[int],
     checkpoint_seconds: float,
     facts: Mapping[str, Any],
+    metric: str = "valid_acc",
 ) -> None:
     """Train and report every epoch to Ray Tune.
 
     Goes on from Ray's own checkpoint or, failing that, from the folder or URI `resume_from`.
     Attaches a checkpoint at `checkpoint_epochs`, at the last epoch (retraining and report need it),
     and when the last one is `checkpoint_seconds` old. `facts` are reported with every epoch.
+    `metric` is what the study optimises: it chooses between the weights and their average.
     """
     from ray import tune  # noqa: TID251
 
@@ -47,7 +49,7 @@ def report_epochs(
         with checkpoint.as_directory() as folder:
             state.load(Path(folder, STATE_FILE))
     saved = time.monotonic()
-    for metrics in fit(state, train, valid, config):
+    for metrics in fit(state, train, valid, config, metric):
         result = {**describe(state), **facts, **metrics}
         due = metrics["epoch"] in checkpoint_epochs or metrics["epoch"] == config.num_epochs
         due = due or time.monotonic() - saved >= checkpoint_seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import get_swa_multi_avg_fn
+from torch import nn
 
+from trainables.average import MovingAverage, load_trained, trained_tensors
 from trainables.config import TrainConfig
 from trainables.data import stream_seed
 from trainables.device import Machine, prepare, resolve
 
-VERSION = 1  # of the file
+VERSION = 2  # of the file
 
 
 @dataclass
@@ -37,14 +36,17 @@ class TrainState:
     """Loss scaling, in float16 only."""
     machine: Machine
     epoch: int = 0
-    average: nn.Module | None = None
-    """Mean of the network's weights over the last `averaged` steps; None before the first."""
-    averaged: int = 0
+    average: MovingAverage | None = None
+    """Of `network`; None before the first step."""
+    averaged: bool = False
+    """Whether `model` is the average: as the last validation says, or whoever trains without."""
 
     @property
     def model(self) -> nn.Module:
-        """What to evaluate, save and predict with: the average where there is one."""
-        return self.network if self.average is None else self.average
+        """What to save and to predict with: the better of the weights and their average."""
+        if self.averaged and self.average is not None:
+            return self.average.model
+        return self.network
 
     def save(self, path: Path) -> None:
         """Write all that training changes (no frozen weights) to one file, whole or not at all."""
@@ -54,7 +56,8 @@ class TrainState:
             "network": trained_tensors(self.network),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else trained_tensors(self.average),
+            "average": None if self.average is None else trained_tensors(self.average.model),
+            "average_steps": 0 if self.average is None else self.average.steps,
             "averaged": self.averaged,
         }
         handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -76,23 +79,18 @@ class TrainState:
             self.scaler.load_state_dict(record["scaler"])
             self.average, self.averaged = None, record["averaged"]
             if record["average"] is not None:
-                self.average = shadow(self.network)
-                load_trained(self.average, record["average"])
+                self.average = MovingAverage(self.network)
+                self.average.steps = record["average_steps"]
+                load_trained(self.average.model, record["average"])
             self.epoch = record["epoch"]
         except Exception as error:  # torch.load and load_state_dict raise many types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ValueError(f"checkpoint {path} cannot be used: {reason}") from None
 
-    def update_average(self) -> None:
-        """Add the present weights, and the running statistics of BatchNorm, to the average."""
-        if self.average is None:
-            self.average = shadow(self.network)
-        else:
-            mean, now = trained_tensors(self.average), trained_tensors(self.network)
-            numbers = [name for name in now if now[name].is_floating_point()]
-            update = get_swa_multi_avg_fn()
-            update([mean[n] for n in numbers], [now[n] for n in numbers], self.averaged)
-        self.averaged += 1
+    def update_average(self, steps_per_epoch: int) -> None:
+        """After a step of the optimizer: bring the average up to date."""
+        self.average = self.average or MovingAverage(self.network)
+        self.average.update(steps_per_epoch)
 
 
 def new_state(build: Callable[[], nn.Module], config: TrainConfig) -> TrainState:
@@ -138,38 +136,3 @@ def seeded(machine: Machine, seed: int, epoch: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stream_seed(seed, epoch, "torch"))
         yield
-
-
-def trained_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """The entries of the state dict that training changes.
-
-    Left out are the modules whose own parameters are all frozen, with their running statistics.
-    """
-    tensors = network.state_dict()
-    for name, module in network.named_modules():
-        own = list(module.parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own):
-            prefix = f"{name}." if name else ""
-            for key, _ in [
-                *module.named_parameters(recurse=False),
-                *module.named_buffers(recurse=False),
-            ]:
-                tensors.pop(prefix + key, None)
-    return tensors
-
-
-def load_trained(network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy the tensors into the network; they must be exactly those that training changes."""
-    expected = trained_tensors(network)
-    if expected.keys() != tensors.keys():
-        odd = sorted(expected.keys() ^ tensors.keys())
-        raise ValueError(f"it belongs to another model ({odd[0]})")
-    network.load_state_dict(tensors, strict=False)
-
-
-def shadow(network: nn.Module) -> nn.Module:
-    """A copy of the network that shares its frozen tensors."""
-    trained = trained_tensors(network).keys()
-    entries = [*network.named_parameters(), *network.named_buffers()]
-    frozen = {id(tensor): tensor for name, tensor in entries if name not in trained}
-    return copy.deepcopy(network, frozen)

@@ -77,14 +77,16 @@ def retrain(
 ) -> Path:
     """Train the best (or named) trial's configuration on `train_valid`; write `retrain/`.
 
-    It trains as many epochs as the trial's best epoch, under the schedule of its full budget, so
-    that the result is what was validated; `num_epochs` replaces both. Raises ValueError when the
+    It trains as many epochs as the trial's best epoch, under the schedule of its full budget, and
+    keeps the weights or their moving average, whichever the trial's model was there: the result is
+    what was validated. `num_epochs` replaces both numbers of epochs. Raises ValueError when the
     loss is not finite; what an earlier retraining left stays until the new one is complete.
     """
     choice = chosen(search, study, trial_id)
     config = trial_config(study, choice, num_epochs)
     data = study.trainables.load_data(data_dir, config)
     state = study.trainables.start(config, data)
+    state.averaged = bool(choice["metrics"].get("averaged"))  # there is no valid set to choose by
     begun = time.monotonic()
     epochs = num_epochs or int(choice["epoch"])
     rows = train_once(state, data, config, epochs, track)

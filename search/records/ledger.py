@@ -30,7 +30,11 @@ from typing import Any
 LEDGER = "ledger.jsonl"
 READ_LINES = 1000  # lines parsed at once
 NUMBERS = {int, float}
-METRICS = ("train_loss", "valid_loss", "valid_acc", "lr", "seconds")
+METRICS = (
+    *("train_loss", "valid_loss", "valid_acc", "lr", "seconds", "averaged"),
+    *("weights_valid_loss", "weights_valid_acc", "average_valid_loss", "average_valid_acc"),
+)
+"""`valid_*` are those of the epoch's model: `averaged` tells if that is the moving average."""
 
 
 @dataclass

@@ -38,7 +38,7 @@ def make_trainable(
         alone = bool(config.get("_alone"))
         try:
             limit_gpu_memory(gpus if shared and not alone else 1.0)
-            full = {**defaults, **config}
+            full = {**defaults, **config, "_metric": metric}
             trainable(full, data_dir=find_data(), checkpoint_epochs=checkpoint_epochs)
         except Exception as error:
             tune.report(

@@ -7,14 +7,21 @@ import json
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from search import load
+from search.finishing.retrain import retrain
 from search.records.best import BASELINE
 from search.records.tables import COLUMNS, HISTORY_COLUMNS
+from search.study.loading import load_study
+from trainables import digits
+from trainables.loop import fit
 
 SEARCH_FILES = {
     "search.json",
@@ -83,6 +90,28 @@ def test_digits_from_nothing_to_a_scored_submission(tmp_path: Path) -> None:
     assert len(pd.read_csv(search_dir / "retrain" / "metrics.csv")) == 1
     shown = run(tmp_path, "trials", str(search_dir), "--format", "csv")
     assert len(shown.stdout.strip().splitlines()) == 4
+    check_choice_of_model(search_dir, tmp_path / "data" / "digits")
+
+
+def check_choice_of_model(search_dir: Path, data_dir: Path) -> None:
+    """A retraining, which cannot validate, keeps what the trial's validation chose."""
+    study = load_study("digits")
+    assert set(pd.read_csv(search_dir / "history.csv")["averaged"]) <= {0, 1}
+    for averaged in (0.0, 1.0):
+        search = load(search_dir)
+        for metrics in search.records[BASELINE].history.values():
+            metrics["averaged"] = averaged
+        folder = retrain(search, study, data_dir, trial_id=BASELINE, num_epochs=1)
+        config = replace(digits.CONFIG, **{**search.records[BASELINE].config, "num_epochs": 1})
+        data = digits.load_data(data_dir, config)
+        state = digits.start(config, data)
+        list(fit(state, data.train_valid, None, config))
+        assert state.average is not None
+        expected = (state.average.model if averaged else state.network).state_dict()
+        kept = load_file(folder / "model.safetensors")
+        assert kept.keys() == expected.keys()
+        for name, tensor in kept.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_trial_table_needs_neither_ray_nor_torch(tmp_path: Path) -> None:

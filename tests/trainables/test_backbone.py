@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model, mobilenet_v2, resnet18, resnet34
 
+from trainables.average import shadow, trained_tensors
 from trainables.backbone import FineTuned, fill, load_backbone, make_head, stages
-from trainables.state import shadow, trained_tensors
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -33,7 +33,7 @@ def test_defaults_are_the_notes_numbers() -> None:
     assert {key: dog_breed[key] for key in notes} == notes
     for config in (cifar10, dog_breed):
         assert not config["nesterov"]
-        assert config["label_smoothing"] == config["weight_average"] == config["warmup"] == 0
+        assert config["label_smoothing"] == config["warmup"] == 0
 
 
 def test_study_settings_are_knobs() -> None:

@@ -19,7 +19,7 @@ from trainables import digits
 from trainables.config import DigitsConfig
 from trainables.data import TaskData
 from trainables.loop import TrainState, describe, evaluate, fit, predict
-from trainables.state import make_optimizer, trained_tensors
+from trainables.state import make_optimizer
 
 CONFIG = dataclasses.replace(
     digits.CONFIG, device="cpu", precision="float32", width=8, num_epochs=4, batch_size=64
@@ -30,8 +30,12 @@ EVERYTHING: dict[str, Any] = {
     "nesterov": True,
     "label_smoothing": 0.1,
     "exclude_norm_decay": True,
-    "weight_average": 0.6,
 }
+
+LOOKS = (
+    *("valid_loss", "valid_acc", "averaged"),
+    *("weights_valid_loss", "weights_valid_acc", "average_valid_loss", "average_valid_acc"),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +70,7 @@ def weights(model: nn.Module) -> dict[str, Any]:
 def test_metrics_of_each_epoch(data: TaskData) -> None:
     rows = list(fit(digits.start(CONFIG, data), data.train, data.valid, CONFIG))
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    keys = {"epoch", "train_loss", "valid_loss", "valid_acc", "lr", "seconds"}
+    keys = {"epoch", "train_loss", *LOOKS, "lr", "seconds"}
     assert all(row.keys() == keys for row in rows)
     assert all(0 <= row["valid_acc"] <= 1 and row["seconds"] > 0 for row in rows)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
@@ -232,33 +236,6 @@ def test_validation_that_is_not_finite_ends_the_training(data: TaskData) -> None
     assert len(rows) == 1
     assert math.isfinite(rows[0]["train_loss"])
     assert not math.isfinite(rows[0]["valid_loss"])
-
-
-def test_weight_average_is_the_mean_over_the_last_steps(data: TaskData) -> None:
-    config = changed(weight_average=0.5, num_epochs=2, batch_size=100)
-    state = digits.start(config, data)
-    epochs = fit(state, data.train, data.valid, config)
-    next(epochs)
-    assert state.average is None
-    assert state.model is state.network
-    seen: list[dict[str, torch.Tensor]] = []
-    step = state.optimizer.step
-
-    def recording(*args: Any, **kwargs: Any) -> Any:
-        result = step(*args, **kwargs)
-        seen.append({k: t.clone() for k, t in trained_tensors(state.network).items()})
-        return result
-
-    state.optimizer.step = recording  # type: ignore[method-assign]
-    row = next(epochs)
-    assert state.averaged == len(seen) == 3
-    assert state.model is state.average
-    for key, tensor in state.model.state_dict().items():
-        if tensor.is_floating_point():
-            mean = torch.stack([tensors[key] for tensors in seen]).mean(0)
-            torch.testing.assert_close(tensor, mean, rtol=1e-5, atol=1e-6)
-    validated = evaluate(state.average, data.valid, config)
-    assert (row["valid_loss"], row["valid_acc"]) == tuple(validated.values())
 
 
 def test_weight_decay_spares_norms_and_biases(data: TaskData) -> None:

@@ -70,7 +70,7 @@ def test_real_dogs_train_the_same_with_and_without_the_store(
     [
         {"num_views": 2, "num_epochs": 5, "hidden": 0},
         {"weights": "random", "seed": 7},
-        {"label_smoothing": 0.1, "schedule": "one_cycle", "weight_average": 0.5},
+        {"label_smoothing": 0.1, "schedule": "one_cycle"},
     ],
     ids=["few views", "random weights", "one cycle"],
 )
