@@ -15,29 +15,32 @@ from search import console
 from search.errors import UsageError
 from search.files import read_json, write_json
 from search.finishing.retrain import retrain as retrain_best
-from search.options import Request
-from search.plan import plan, resume_command, seconds
+from search.options import Finished, Prediction, Preparation, Request, Retraining
+from search.parameters import words
+from search.plan import plan, resume_command
 from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
-from search.study.loading import TASKS, load_study
+from search.study.loading import load_study
 from search.study.study import Study
 
 
-def prepare(
-    task: str, source: Path | None, data: Path, valid_fraction: float, seed: int
-) -> PreparedData:
+def prepare(preparation: Preparation) -> PreparedData:
     """Prepare a task's data and print the audit's summary."""
-    study = load_study(task)
+    study, source = load_study(preparation.task), preparation.source
     if source is not None and not source.is_dir():
         raise UsageError(f"--source {source} is not a folder")
-    if not 0 < valid_fraction < 1:
-        raise UsageError(f"--valid-fraction {valid_fraction} must lie between 0 and 1")
+    if not 0 < preparation.valid_fraction < 1:
+        raise UsageError(f"--valid-fraction {preparation.valid_fraction} must lie between 0 and 1")
     if source is None and study.task != "digits":
-        raise UsageError(f"{task} needs --source: the folder of Kaggle's download")
-    root = data / study.task
+        raise UsageError(f"{preparation.task} needs --source: the folder of Kaggle's download")
     prepared = prepare_data(
-        study.layout, source, root, valid_fraction=valid_fraction, seed=seed, track=console.track
+        study.layout,
+        source,
+        preparation.data / study.task,
+        valid_fraction=preparation.valid_fraction,
+        seed=preparation.split_seed,
+        track=console.track,
     )
     console.say(prepared.summary)
     return prepared
@@ -85,9 +88,11 @@ def submit(
         storage = str(Path(storage).expanduser().absolute())
     address = None if request.over_client else request.address
     sent = dataclasses.replace(request, name=name, storage=storage, address=address)
-    local = dataclasses.replace(sent, warm_start=[])  # earlier searches lie on the cluster
+    local = dataclasses.replace(sent, warm_start=())  # earlier searches lie on the cluster
     study = load_study(request.task) if request.resume else plan(local)[0]
-    code = submit_job(command, request.task, [*sent.words(), *more], server or "", follow)
+    code = submit_job(
+        command, request.task, [*words(sent, absolute=True), *more], server or "", follow
+    )
     if command != "check":
         place = request.results.absolute() / study.task / (name or "")
         console.notice(f"results: {place} on the head node")
@@ -98,22 +103,12 @@ def run_planned(
     request: Request, study: Study, search_dir: Path, remembered: dict[str, Any]
 ) -> tuple[Search, int]:
     """Run the search, print its table and how to go on; the search and the exit code."""
-    from search.running.options import Options
     from search.running.session import run_search
 
     data = load_prepared(request.data / study.task)
-    options = Options(
-        resume=request.resume,
-        time_budget=seconds(request.time_budget),
-        patience=request.patience,
-        warm_start=request.warm_start,
-        max_concurrent=request.max_concurrent,
-        max_failures=request.max_failures,
+    options = dataclasses.replace(
+        request,
         pack_gpus=request.gpus_per_trial == "auto",
-        address=request.address,
-        storage=request.storage,
-        mlflow=request.mlflow,
-        wandb=request.wandb,
         overrides=remembered,
         command=["resnet-tune", *sys.argv[1:]],
     )
@@ -126,13 +121,11 @@ def run_planned(
     return found, 130 if reason and reason.startswith("interrupted") else 0
 
 
-def opened(
-    search_dir: Path | None, results: Path, data: Path | None
-) -> tuple[Search, Study, PreparedData]:
+def opened(asked: Finished) -> tuple[Search, Study, PreparedData]:
     """A search with the study and data it was run with."""
-    found = load(search_dir or latest_search(results))
+    found = load(asked.search_dir or latest_search(asked.results))
     study = load_study(found.info.get("overrides", {}).get("task", found.info["task"]))
-    root = data / study.task if data is not None else Path(found.info["data"]["root"])
+    root = asked.data / study.task if asked.data is not None else Path(found.info["data"]["root"])
     prepared = load_prepared(root)
     if prepared.fingerprint != found.info["data"]["fingerprint"]:
         raise ValueError(
@@ -141,16 +134,9 @@ def opened(
     return found, study, prepared
 
 
-def retrain(
-    search_dir: Path | None,
-    results: Path,
-    data: Path | None,
-    trial: str | None,
-    num_epochs: int | None,
-) -> None:
+def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
-    found, study, prepared = opened(search_dir, results, data)
-    finish(found, study, prepared, trial, num_epochs)
+    finish(*opened(retraining), retraining.trial, retraining.num_epochs)
 
 
 def finish(
@@ -174,19 +160,17 @@ def finish(
         console.say(score + (f" ({study.caveat})" if study.caveat else ""))
 
 
-def predict(
-    search_dir: Path | None, results: Path, data: Path | None, images: Path | None, out: Path | None
-) -> None:
+def predict(prediction: Prediction) -> None:
     """Predict the test set again, or a folder of images."""
     from search.finishing.predict import predict_images, predict_test
 
-    found, study, prepared = opened(search_dir, results, data)
-    if images is not None:
-        target = out or found.path / "predictions.csv"
-        count = predict_images(found.path, study, prepared, images, target)
+    found, study, prepared = opened(prediction)
+    if prediction.images is not None:
+        target = prediction.out or found.path / "predictions.csv"
+        count = predict_images(found.path, study, prepared, prediction.images, target)
         console.say(f"{count} images predicted: {target}")
         return
-    target = out or found.path / "submission.csv"
+    target = prediction.out or found.path / "submission.csv"
     score = predict_test(found.path, study, prepared, target)
     console.say(f"submission: {target}")
     if score:
@@ -202,22 +186,19 @@ def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None
     console.say(f"report: {write_report(searches, target)}")
 
 
-def run(request: Request, source: Path | None, valid_fraction: float) -> int:
+def run(preparation: Preparation, request: Request) -> int:
     """prepare + search + retrain + predict + report; the exit code."""
     if request.over_client:
-        folder = [] if source is None else ["--source", str(source.absolute())]
-        more = [*folder, "--valid-fraction", str(valid_fraction)]
+        more = words(preparation, absolute=True, without=["data"])
         return submit(request, request.ray_address, command="run", more=more)
     study, search_dir, remembered = plan(request)
     root = request.data / study.task
-    if source is not None or study.task == "digits" or not (root / "split.csv").exists():
-        prepare(request.task, source, request.data, valid_fraction, request.seed or 0)
+    asked = preparation.source is not None or study.task == "digits"
+    if asked or not (root / "split.csv").exists():
+        prepare(preparation)
     found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code
     finish(found, study, load_prepared(root), None, None)
     report([found.path], request.results, None)
     return 0
-
-
-__all__ = ["TASKS", "Request", "check", "predict", "prepare", "report", "retrain", "run", "search"]

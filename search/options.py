@@ -1,103 +1,149 @@
-"""The arguments and options of the commands, with their help texts; imports nothing heavy."""
+"""Every option of the commands, each defined once: its type, default, help and panel.
+
+A command takes dataclasses of options (`search/parameters.py`); what says how a search is run, as
+opposed to what is searched, is in `search/running/options.py`, which a Request inherits.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from search.cluster.addresses import RAY_CLIENT, asked_address
+from search.parameters import (
+    BUDGET,
+    ONE_SESSION,
+    PLACES,
+    REMEMBERED,
+    SEARCHED,
+    parameters,
+    words,
+)
+from search.running.options import Options
 
-Task = Annotated[str, typer.Argument(metavar="TASK", help="digits, cifar10, dog_breed, or FILE.py")]
+Task = Annotated[
+    str,
+    typer.Argument(
+        metavar="TASK", help="digits, cifar10, dog_breed, or a .py file that defines your STUDY."
+    ),
+    ONE_SESSION,
+]
+Data = Annotated[
+    Path,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=PLACES,
+        help="The parent folder of prepared data, in which the task's own folder lies.",
+    ),
+]
 SearchDir = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[SEARCH_DIR]", help="results/<task>/<name>; default: the latest search"
+        metavar="SEARCH_DIR", help="results/<task>/<name>; by default the latest search."
     ),
 ]
-Source = Annotated[
-    Path | None, typer.Option(help="Kaggle's download: unpacked, or the folder with its archives")
+Results = Annotated[
+    Path,
+    typer.Option(metavar="DIR", rich_help_panel=PLACES, help="The parent folder of all results."),
 ]
-Data = Annotated[
-    Path, typer.Option(help="parent folder of prepared data; the task's folder lies inside")
-]
-Results = Annotated[Path, typer.Option(help="parent folder of all results")]
-ValidFraction = Annotated[float, typer.Option(help="share of the labelled images to validate on")]
-Name = Annotated[str | None, typer.Option(help="the search's name; default: the time it starts")]
-NumSamples = Annotated[int | None, typer.Option(min=1, help="trials, the baseline included")]
-NumEpochs = Annotated[int | None, typer.Option(min=1, help="full budget of a trial in epochs")]
-Seed = Annotated[int | None, typer.Option(min=0, help="seed of the sampler")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="fix a knob or study setting; repeatable"),
-]
-Ranges = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--range", metavar="KEY=SPEC", help="search a knob over 1e-3..0.5:log or 64,128; repeatable"
-    ),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="finish or extend the search of that name")]
-TimeBudget = Annotated[str | None, typer.Option(help="stop after 90s, 30m, 2h or 1h30m")]
-Patience = Annotated[
-    int | None, typer.Option(min=1, help="stop after N finished trials without a better one")
-]
-WarmStart = Annotated[
-    list[Path] | None,
-    typer.Option("--warm-start", help="an earlier search of the task to learn from; repeatable"),
-]
-MaxConcurrent = Annotated[
-    int | None,
-    typer.Option(min=1, help="trials at once, by default all that fit; an autoscaler makes room"),
-]
-MaxFailures = Annotated[int, typer.Option(min=0, help="restarts of a trial whose process died")]
-CpusPerTrial = Annotated[float | None, typer.Option(help="CPU cores a trial, also its threads")]
-GpusPerTrial = Annotated[
-    str | None,
-    typer.Option(metavar="G", help="GPUs a trial: 1, 0.25, or auto (measured, as many as fit)"),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(metavar="A", help="Ray cluster: auto, HOST:PORT, or ray://HOST:PORT (as a job)"),
-]
-Storage = Annotated[str | None, typer.Option(help="path or URI for checkpoints, seen by all nodes")]
-Mlflow = Annotated[str | None, typer.Option(help="MLflow tracking URI (extra: mlflow)")]
-Wandb = Annotated[str | None, typer.Option(help="Weights & Biases project (extra: wandb)")]
-Trial = Annotated[str | None, typer.Option("--trial", help="a trial's id; default: the best")]
 RESULTS = Path("results")
 DATA = Path("data")
 
-PLURALS = {"sets": "set", "ranges": "range"}
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """The options of `prepare`."""
+
+    task: Task
+    data: Data = DATA
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Kaggle's download: unpacked, or the folder with its archives.",
+        ),
+    ] = None
+    valid_fraction: Annotated[
+        float, typer.Option(metavar="F", help="The share of the labelled images to validate on.")
+    ] = 0.1
+    split_seed: Annotated[
+        int, typer.Option(metavar="S", help="Seed of the split into train and valid.")
+    ] = 0
 
 
-@dataclass
-class Request:
+@dataclass(frozen=True, kw_only=True)
+class Request(Options):
     """The options of `search`, as the command line gave them."""
 
-    task: str
-    data: Path
-    results: Path
-    name: str | None = None
-    num_samples: int | None = None
-    num_epochs: int | None = None
-    seed: int | None = None
-    sets: list[str] = field(default_factory=list)
-    ranges: list[str] = field(default_factory=list)
-    resume: bool = False
-    time_budget: str | None = None
-    patience: int | None = None
-    warm_start: list[Path] = field(default_factory=list)
-    max_concurrent: int | None = None
-    max_failures: int = 3
-    cpus_per_trial: float | None = None
-    gpus_per_trial: str | None = None
-    address: str | None = None
-    storage: str | None = None
-    mlflow: str | None = None
-    wandb: str | None = None
+    task: Task
+    data: Data = DATA
+    results: Results = RESULTS
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The search's name, by default the time it starts."),
+        ONE_SESSION,
+    ] = None
+    sets: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            rich_help_panel=SEARCHED,
+            help="Give a knob or a study setting this value and do not search it. Repeatable.",
+        ),
+        REMEMBERED,
+    ] = ()
+    ranges: Annotated[
+        tuple[str, ...],
+        typer.Option(
+            "--range",
+            metavar="KEY=SPEC",
+            rich_help_panel=SEARCHED,
+            help="Search a knob over 1e-3..0.5:log, or over 64,128,256. Repeatable.",
+        ),
+        REMEMBERED,
+    ] = ()
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=BUDGET,
+            help="Number of trials, the baseline included.",
+        ),
+        REMEMBERED,
+    ] = None
+    num_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="E", rich_help_panel=BUDGET, help="Full budget of a trial in epochs."
+        ),
+        REMEMBERED,
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="S", rich_help_panel=SEARCHED, help="Seed of the sampler."),
+        REMEMBERED,
+    ] = None
+    cpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            metavar="C", rich_help_panel=PLACES, help="CPU cores of a trial, also its threads."
+        ),
+        REMEMBERED,
+    ] = None
+    gpus_per_trial: Annotated[
+        str | None,
+        typer.Option(
+            metavar="G",
+            rich_help_panel=PLACES,
+            help="GPUs of a trial: 1, 0.25, or auto (measured, as many trials as fit).",
+        ),
+        REMEMBERED,
+    ] = None
 
     @property
     def ray_address(self) -> str | None:
@@ -109,15 +155,70 @@ class Request:
         """Whether that cluster is to be reached over Ray Client."""
         return (self.ray_address or "").startswith(RAY_CLIENT)
 
-    def words(self) -> list[str]:
-        """The options as they are typed; paths are absolute."""
-        words = []
-        for option in dataclasses.fields(self):
-            value = getattr(self, option.name)
-            if option.name == "task" or value == option.default:
-                continue
-            flag = "--" + PLURALS.get(option.name, option.name).replace("_", "-")
-            for one in value if isinstance(value, list) else [value]:
-                text = str(one.absolute() if isinstance(one, Path) else one)
-                words += [flag] if one is True else [flag, text]
-        return words
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """The options that `submit` adds to those of `search`."""
+
+    job_address: Annotated[
+        str, typer.Option(metavar="URL", help="The cluster: http://HOST:8265 or ray://HOST:PORT.")
+    ]
+    follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The options of commands that go on with a search: `retrain` and `predict`."""
+
+    search_dir: SearchDir = None
+    results: Results = RESULTS
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=PLACES,
+            help="The parent folder of prepared data, by default where the search found it.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining(Finished):
+    """The options of `retrain`."""
+
+    trial: Annotated[
+        str | None, typer.Option(metavar="ID", help="The trial to retrain, by default the best.")
+    ] = None
+    num_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="E", help="Epochs, by default those of the trial's best epoch."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Finished):
+    """The options of `predict`."""
+
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder of other images, in place of the test set."),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The file to write, by default submission.csv or predictions.csv."
+        ),
+    ] = None
+
+
+def remembered(model: type = Request) -> list[str]:
+    """Names of the options that search.json remembers."""
+    return [parameter.name for parameter in parameters(model) if REMEMBERED in parameter.notes]
+
+
+def words_of_later_sessions(request: Request) -> list[str]:
+    """What a resume must be told again: neither what search.json remembers nor what ends."""
+    known = [p.name for p in parameters(Request) if {REMEMBERED, ONE_SESSION} & {*p.notes}]
+    return words(request, absolute=False, without=known)

@@ -1,38 +1,131 @@
-"""How a search is run, as opposed to what is searched."""
+"""How a search is run, as opposed to what is searched; most of it are command-line options."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from search.parameters import BUDGET, ONE_SESSION, PLACES, REMEMBERED, SEARCHED, TRACKING
 
 
-@dataclass(frozen=True)
+def seconds(text: str | float) -> float:
+    """A time span in seconds: `90`, `90s`, `30m`, `2h`, `1h30m`."""
+    import pandas as pd  # here: `--help` needs none
+
+    text = str(text)
+    try:
+        span = float(text) if re.fullmatch(r"[\d.]+", text) else pd.Timedelta(text).total_seconds()
+    except ValueError:
+        span = 0.0
+    if not span > 0:
+        raise typer.BadParameter(f"--time-budget {text}: write it like 90s, 30m, 2h or 1h30m")
+    return span
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a search is run, as opposed to what is searched."""
+    """How a search is run. A field annotated for typer is an option of the commands that search."""
 
-    resume: bool = False
-    time_budget: float | None = None
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Finish or extend the search of that name."),
+        ONE_SESSION,
+    ] = False
+    time_budget: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            metavar="TIME",
+            rich_help_panel=BUDGET,
+            help="Stop the search after this time, such as 90s, 30m, 2h or 1h30m. What"
+            " follows it, as `run` does, comes on top.",
+        ),
+        ONE_SESSION,
+    ] = None
     """Seconds of wall time, None: no limit."""
-    patience: int | None = None
-    """Stop after so many finished trials without an improvement, None: never."""
-    max_concurrent: int | None = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=BUDGET,
+            help="Stop after so many finished trials in a row without a better one.",
+        ),
+    ] = None
+    warm_start: Annotated[
+        tuple[Path, ...],
+        typer.Option(
+            metavar="DIR",
+            rich_help_panel=SEARCHED,
+            help="Begin with what an earlier search of the task has learned. Repeatable.",
+        ),
+        REMEMBERED,
+    ] = ()
+    """Earlier searches of the same task whose results this one begins with."""
+    max_concurrent: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            rich_help_panel=PLACES,
+            help="Trials at once, by default all that fit. An autoscaler makes room for so many.",
+        ),
+    ] = None
     """Trials at once, None: as many as the resources allow."""
-    max_failures: int = 3
+    max_failures: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            rich_help_panel=PLACES,
+            help="Restart a trial at most so many times after its process or node has died.",
+        ),
+    ] = 3
     """How often a trial whose process or node died is started again from its last checkpoint."""
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A",
+            rich_help_panel=PLACES,
+            help="Use this Ray cluster: auto, HOST:PORT, or ray://HOST:PORT (as a job there)."
+            " By default a private Ray on this machine.",
+        ),
+    ] = None
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            rich_help_panel=PLACES,
+            help="Keep checkpoints in this folder or at this URI, which all nodes must reach.",
+        ),
+    ] = None
+    """Where checkpoints go, a path or URI that all nodes reach; None: the search directory."""
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            rich_help_panel=TRACKING,
+            help="Log to the MLflow server at this tracking URI (extra: mlflow).",
+        ),
+    ] = None
+    """MLflow tracking URI, None: not used."""
+    wandb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROJECT",
+            rich_help_panel=TRACKING,
+            help="Log to this project of Weights & Biases (extra: wandb).",
+        ),
+    ] = None
+    """Weights & Biases project, None: not used."""
     pack_gpus: bool = False
     """Measure how many trials fit on a GPU."""
-    address: str | None = None
-    storage: str | None = None
-    """Where checkpoints go, a path or URI that all nodes reach; None: the search directory."""
-    warm_start: Sequence[Path] = ()
-    """Earlier searches of the same task whose results this one begins with."""
-    mlflow: str | None = None
-    """MLflow tracking URI, None: not used."""
-    wandb: str | None = None
-    """Weights & Biases project, None: not used."""
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The command-line options that shaped the study, for a later resume."""
     command: Sequence[str] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,15 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import load
-from search.cli import app, guarded, locals_of
+from search.cli import guarded
 from search.cluster.submit import job_client, packed_code
-from search.options import Request
 from tests.raylets import ENV, Cluster, raylets
 
 TOY = Path(__file__).parents[2] / "toy.py"
@@ -93,27 +89,6 @@ def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test accuracy:" in done.stdout
     assert (tmp_path / "results" / "digits" / "whole" / "submission.csv").exists()
-
-
-def test_options_are_typed_again_as_they_were(tmp_path: Path) -> None:
-    request = Request(
-        "digits",
-        Path("data"),
-        tmp_path,
-        name="first",
-        num_samples=8,
-        sets=["lr=0.1", "momentum=0.9"],
-        ranges=["batch_size=16,32"],
-        resume=True,
-        warm_start=[tmp_path / "a", tmp_path / "b"],
-        max_failures=0,
-    )
-    words = request.words()
-    group = get_command(app)
-    assert isinstance(group, TyperGroup)
-    context = group.commands["search"].make_context("search", ["digits", *words])
-    again = Request(**locals_of(context.params))
-    assert again == dataclasses.replace(request, data=Path("data").absolute())
 
 
 @pytest.mark.parametrize(
