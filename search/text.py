@@ -43,6 +43,18 @@ def plain(value: Any) -> str:
     return "".join(map(visible, " ".join(text.splitlines())))
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """The first line of an error's text, or its type where it has none; `plain`, and not long."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return plain(lines[0])[:most]
+
+
+def named(error: BaseException) -> str:
+    """The error's type and the first line of its text."""
+    kind, text = type(error).__name__, first_line(error, 500)
+    return kind if text == kind else f"{kind}: {text}"
+
+
 def visible(character: str) -> str:
     """The character, or its escape where it is invisible or changes the direction of writing."""
     if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Cn"):

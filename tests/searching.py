@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from ray.tune.search import Searcher
 
+from search.records.statuses import Status
 from search.schedulers.searcher import OptunaAsha
 from search.study.space import Space, When
 
@@ -29,7 +30,7 @@ class Past:
     trial_id: str
     config: dict[str, Any]
     history: dict[int, dict[str, float]] = field(default_factory=dict)
-    status: str = "completed"
+    status: Status = "completed"
     origin: str = "sampler"
     error: str | None = None
     checkpoint: str | None = None

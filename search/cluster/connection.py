@@ -16,6 +16,7 @@ from ray.autoscaler.sdk import request_resources
 
 from search import console
 from search.cluster.resources import Cluster, Node, living_nodes
+from search.text import first_line
 
 DRIVER_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -81,9 +82,8 @@ def attached(address: str, local: bool) -> Iterator[Cluster]:
             **extra,
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise ConnectionError(
-            f"Ray cluster {address!r} cannot be reached ({reason}); check --address"
+            f"Ray cluster {address!r} cannot be reached ({first_line(error)}); check --address"
         ) from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)

@@ -18,8 +18,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.cluster.node_data import cache_folder, holds
 from search.cluster.resources import Node
-from search.cluster.storage import Storage, one_line
+from search.cluster.storage import Storage
 from search.records.versions import versions
+from search.text import first_line, named
 
 TIMEOUT = 120.0  # seconds; a node that starts its first worker on a busy machine takes some ten
 
@@ -81,11 +82,11 @@ def storage_trouble(storage: Storage, token: str, node_id: str) -> str | None:
     except FileNotFoundError:
         return "does not see what was written there"
     except (OSError, ValueError) as error:
-        return f"cannot read there: {one_line(error)}"
+        return f"cannot read there: {first_line(error)}"
     try:
         storage.write(f"{token}/{node_id}", node_id.encode())
     except (OSError, ValueError) as error:
-        return f"cannot write there: {one_line(error)}"
+        return f"cannot write there: {first_line(error)}"
     return None
 
 
@@ -141,6 +142,6 @@ def reason_of(error: BaseException) -> str:
     """The line of a remote error that says what happened: the last one of its traceback."""
     cause = getattr(error, "cause", None)
     if cause is not None:
-        return f"{type(cause).__name__}: {one_line(cause)}"
+        return named(cause)
     lines = [line for line in str(error).strip().split("\n") if line.strip()]
     return lines[-1].strip()[:300] if lines else type(error).__name__

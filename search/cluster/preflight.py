@@ -15,9 +15,10 @@ from data_prep.prepared import PreparedData
 from search.cluster.node_data import PACKED
 from search.cluster.node_probe import Answer, Question, ask_nodes, free_bytes
 from search.cluster.resources import Cluster, Node, living_nodes
-from search.cluster.storage import PROBE, Storage, one_line
+from search.cluster.storage import PROBE, Storage
 from search.records.versions import versions
 from search.study.study import Study
+from search.text import first_line
 
 LEAST_FREE = 64 * 2**20  # bytes of disk below which a search would soon stop
 WORKER_MEMORY = 800_000_000  # bytes: torch, torchvision and Ray in one worker process
@@ -111,7 +112,7 @@ def driver_token(storage: Storage) -> Iterator[tuple[str, str | None]]:
     try:
         storage.write(f"{token}/driver", token.encode())
     except (OSError, ValueError) as error:
-        yield token, f"storage: {storage.uri} cannot be written from here ({one_line(error)})"
+        yield token, f"storage: {storage.uri} cannot be written from here ({first_line(error)})"
         return
     try:
         yield token, None

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs
 
+from search.text import first_line
+
 PROBE = ".reachable-"  # folders of the check that every node can write and read
 
 
@@ -36,7 +38,7 @@ class Storage:
         try:
             filesystem, path = pyarrow.fs.FileSystem.from_uri(self.uri)
         except (OSError, ValueError, ImportError) as error:  # pyarrow.ArrowInvalid is a ValueError
-            raise ValueError(f"storage {self.uri} cannot be opened ({one_line(error)})") from None
+            raise ValueError(f"storage {self.uri} cannot be opened ({first_line(error)})") from None
         return filesystem, str(path)
 
     def of(self, path: str) -> str:
@@ -84,8 +86,3 @@ def fetched(path_or_uri: str) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         pyarrow.fs.copy_files(path, folder, source_filesystem=filesystem)
         yield Path(folder)
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type."""
-    return (str(error).strip().split("\n") or [""])[0][:300] or type(error).__name__

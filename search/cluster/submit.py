@@ -23,7 +23,7 @@ from rich.filesize import decimal
 from search import console
 from search.cluster.addresses import RAY_CLIENT
 from search.cluster.connection import PACKAGES, environment_with, knock
-from search.cluster.storage import one_line
+from search.text import first_line
 
 LEFT_OUT = ("__pycache__", "*.pyc", ".*")
 CLIENT_PORT = 10001  # Ray's own default of --ray-client-server-port
@@ -51,7 +51,7 @@ def submit(command: str, task: str, words: Sequence[str], address: str, follow: 
                 runtime_env={"working_dir": str(folder), "env_vars": env},
             )
         except (RuntimeError, ValueError, OSError) as error:
-            raise ValueError(f"job server {server} refused the job: {one_line(error)}") from None
+            raise ValueError(f"job server {server} refused the job: {first_line(error)}") from None
     console.notice(f"job: {job} runs {line}")
     console.notice("it goes on without this terminal; to look at it or end it:")
     at = f"--address {server}"
@@ -75,7 +75,7 @@ def job_client(address: str) -> Any:
             return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, OSError) as error:
         raise ConnectionError(
-            f"no Ray job server at {address} ({one_line(error)}); check the address, and that the"
+            f"no Ray job server at {address} ({first_line(error)}); check the address, and that the"
             " head node has `ray[default]` and was started with --dashboard-host=0.0.0.0"
         ) from None
 
@@ -149,5 +149,5 @@ def wait(client: Any, job: str) -> int:
         time.sleep(POLL)
     if str(status) == "SUCCEEDED":
         return 0
-    message = one_line(RuntimeError(client.get_job_info(job).message or "no reason given"))
+    message = first_line(RuntimeError(client.get_job_info(job).message or "no reason given"))
     raise ValueError(f"job {job} ended as {status}: {message}")

@@ -19,7 +19,9 @@ from search.cluster.gpu_packing import share, trials_per_gpu
 from search.cluster.node_data import NodeData
 from search.study.space import distribution, is_active
 from search.study.study import Study
+from search.text import named
 from trainables.config import TrainConfig
+from trainables.reporting import STATE_FILE
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,7 @@ def measure_on_cluster(
             results[name] = ray.get(reference)
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            first = str(cause).strip().split("\n")[0]
-            results[name] = f"{type(cause).__name__}: {first}"
+            results[name] = named(cause)
     return results
 
 
@@ -96,8 +97,8 @@ def one_batch(trainables: Any, config: TrainConfig, data: NodeData) -> Measured:
     steps = math.ceil(len(loaded.train) / images)
     check = seconds / 3 * len(loaded.valid) / images  # a forward pass, a third of a step
     with tempfile.TemporaryDirectory() as folder:
-        state.save(Path(folder, "state.pt"))
-        checkpoint = Path(folder, "state.pt").stat().st_size
+        state.save(Path(folder, STATE_FILE))
+        checkpoint = Path(folder, STATE_FILE).stat().st_size
     device = state.machine.device
     return Measured(
         seconds * steps + check,

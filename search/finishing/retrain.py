@@ -23,10 +23,12 @@ from search.records.ledger import TrialRecord
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
+from search.text import first_line
 from trainables.config import TrainConfig
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
 from trainables.loop import predict as predict_probabilities
+from trainables.reporting import STATE_FILE
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -165,9 +167,9 @@ def save_valid_predictions(
     state = study.trainables.start(config, data)
     try:
         with fetched(record.checkpoint) as folder:
-            if not (folder / "state.pt").is_file():
+            if not (folder / STATE_FILE).is_file():
                 return False
-            state.load(folder / "state.pt")
+            state.load(folder / STATE_FILE)
     except OSError:  # the storage is out of reach
         return False
     np.savez_compressed(
@@ -212,5 +214,4 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         load_model(model, str(path))
     except Exception as error:  # safetensors raises its own type, and RuntimeError for other shapes
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{path} cannot be loaded ({reason}); retrain again") from None
+        raise ValueError(f"{path} cannot be loaded ({first_line(error)}); retrain again") from None

@@ -76,11 +76,23 @@ def is_active(knobs: Mapping[str, Knob], name: str, config: Mapping[str, Any]) -
     return name in config and config.get(parent) in knobs[name].parent_values
 
 
-def position(knob: Knob, value: float) -> float:
-    """Where a value lies in a numeric range, 0 to 1, on the log scale where the range has one."""
+def position(knob: Knob, value: Any) -> float:
+    """Where a value lies in its range, 0 to 1, on the log scale where the range has one.
+
+    What lies beyond an end counts as the end; a range of a single value has its place in the
+    middle, a choice in the middle of its part; nan for what is no choice or no number.
+    """
+    if knob.choices is not None:
+        places = [i for i, choice in enumerate(knob.choices) if choice == value]
+        return (places[0] + 0.5) / len(knob.choices) if places else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    if knob.low == knob.high:
+        return 0.5
+    inside = min(max(value, knob.low), knob.high)
     if knob.log:
-        return math.log(value / knob.low) / math.log(knob.high / knob.low) if value > 0 else 0.0
-    return (value - knob.low) / (knob.high - knob.low)
+        return math.log(inside / knob.low) / math.log(knob.high / knob.low)
+    return (inside - knob.low) / (knob.high - knob.low)
 
 
 def edge(knob: Knob, value: Any) -> Literal["low", "high"] | None:

@@ -27,6 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.records.metric import oriented
+from search.records.statuses import Status
+
 LEDGER = "ledger.jsonl"
 READ_LINES = 1000  # lines parsed at once
 NUMBERS = {int, float}
@@ -44,7 +47,7 @@ class TrialRecord:
     trial_id: str
     config: dict[str, Any]
     origin: str = "sampler"
-    status: str = "running"
+    status: Status = "running"
     error: str | None = None
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     checkpoint: str | None = None
@@ -74,8 +77,7 @@ class TrialRecord:
         """The epoch with the best finite value of the metric, the latest among equals."""
         best, leading = None, -math.inf
         for epoch in sorted(self.history):
-            value = self.history[epoch].get(metric, math.nan)
-            score = value if mode == "max" else -value
+            score = oriented(self.history[epoch].get(metric, math.nan), mode)
             if score >= leading and math.isfinite(score):
                 best, leading = epoch, score
         return best

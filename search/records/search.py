@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.files import read_json
-from search.records.best import choose_best
+from search.records.best import BASELINE, Scored, choose_best, ranking, score
 from search.records.folder import SEARCH_JSON, is_running
 from search.records.knobs import Knob, searched_knobs
 from search.records.ledger import LEDGER, TrialRecord, read_ledger
@@ -39,6 +39,16 @@ class Search:
     def history(self) -> pd.DataFrame:
         """One row a trial and epoch, as in history.csv."""
         return history_frame(self.records)
+
+    @cached_property
+    def ranking(self) -> list[Scored]:
+        """The trials that have a finite value of the metric, best first."""
+        return ranking(self.records.values(), self.metric, self.mode)
+
+    @cached_property
+    def baseline(self) -> Scored | None:
+        """The baseline with its best value; None while it has none."""
+        return score(self.records.get(BASELINE), self.metric, self.mode)
 
     @cached_property
     def best(self) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from search.records.knobs import Knob, is_active, position
 from search.records.ledger import TrialRecord
+from search.records.metric import oriented
 from search.records.search import Search
 from search.study.rung_levels import rung_levels
 
@@ -79,12 +80,13 @@ def scores_at(search: Search, epoch: int) -> dict[str, float]:
 
     Higher is better, whatever the metric.
     """
-    sign = 1.0 if search.mode == "max" else -1.0
     scores = {}
     for record in search.records.values():
         if record.epochs >= epoch:
             values = finite_values(record, search.metric, epoch)
-            scores[record.trial_id] = max((sign * value for value in values), default=-math.inf)
+            scores[record.trial_id] = max(
+                (oriented(value, search.mode) for value in values), default=-math.inf
+            )
         elif record.status == "diverged":
             scores[record.trial_id] = -math.inf
     return scores
@@ -170,10 +172,8 @@ def encode(knobs: dict[str, Knob], configs: Sequence[dict[str, Any]]) -> tuple[A
 
 
 def place(knob: Knob, value: Any) -> float:
-    """The position of a value in its range; a range of a single value has one position."""
-    if knob.low == knob.high or not isinstance(value, (int, float)):
-        return 0.0
-    return position(knob, value)
+    """The position of a value in its range; what is no number stands at the low end."""
+    return float(np.nan_to_num(position(knob, value)))
 
 
 def ranks(scores: Array) -> Array:

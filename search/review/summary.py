@@ -41,11 +41,9 @@ def cards(search: Search) -> list[tuple[str, str, str]]:
 
 def gain(search: Search, best: float) -> list[tuple[str, str, str]]:
     """The baseline and by how much the best beats it."""
-    record = search.records.get(BASELINE)
-    epoch = record.best_epoch(search.metric, search.mode) if record else None
-    if record is None or epoch is None:
-        return [("baseline", "no score", "trial t0000 has no finite value")]
-    value = record.history[epoch][search.metric]
+    if search.baseline is None:
+        return [("baseline", "no score", f"trial {BASELINE} has no finite value")]
+    value = search.baseline.value
     remark = f"the best differs by {best - value:+.4f}"
     if search.best is not None and search.best["trial_id"] == BASELINE:
         remark = "no trial beats it"

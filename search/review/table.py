@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -12,13 +13,13 @@ from typing import Any
 from search.errors import UsageError
 from search.files import strict
 from search.records.search import Search
+from search.records.statuses import SHOWN
 from search.records.tables import COLUMNS, trial_row
 from search.review.table_layout import Row
 from search.review.table_text import markdown, terminal_text
 
 PATH = "path"  # whether a trial trained on images or features: in tables, not in trials.csv
 STYLES = ("table", "csv", "json", "md")
-STATUSES = ("completed", "stopped", "running", "pending", "lost", "failed", "diverged")
 
 
 def print_trials(
@@ -136,20 +137,29 @@ def pick_columns(columns: str | None, known: Sequence[str]) -> list[str]:
 
 def filter_status(rows: list[Row], status: str | None) -> list[Row]:
     """The rows of one status, or of several, comma-separated."""
-    wanted = {
-        choose("--status", s.strip(), STATUSES) for s in (status or "").split(",") if s.strip()
-    }
+    wanted = {choose("--status", s.strip(), SHOWN) for s in (status or "").split(",") if s.strip()}
     return [row for row in rows if row["status"] in wanted] if wanted else rows
 
 
 def sort_rows(rows: list[Row], sort: str | None, search: Search, known: Sequence[str]) -> list[Row]:
-    """The rows in order, those without a value last; accuracies fall, all else rises."""
+    """The rows in order, those without a value last; accuracies fall, all else rises.
+
+    By the metric, equals go as in the choice of the best trial.
+    """
     text = sort or search.metric
     name = column_name("--sort", text.removeprefix("-"), known)
     falling = (name == "valid_acc") != text.startswith("-")
     with_value = [row for row in rows if is_value(row.get(name))]
     without = [row for row in rows if not is_value(row.get(name))]
+    if text == search.metric:
+        with_value.sort(key=tie_key)
     return [*sorted(with_value, key=lambda row: sort_key(row[name]), reverse=falling), *without]
+
+
+def tie_key(row: Row) -> tuple[float, int]:
+    """What decides between trials of equal scores, as in `search.records.best.rank`."""
+    loss = row.get("valid_loss")
+    return (math.inf if loss is None or loss != loss else float(loss), int(row["trial_id"][1:]))
 
 
 def is_value(value: Any) -> bool:

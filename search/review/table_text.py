@@ -113,11 +113,9 @@ def compared(search: Search) -> list[str]:
     value = search.best["metrics"][search.metric]
     text = f"best {search.best['trial_id']}: {search.metric} {value:.4f}"
     text += f" at epoch {search.best['epoch']}"
-    baseline = search.records.get(BASELINE)
-    epoch = baseline.best_epoch(search.metric, search.mode) if baseline else None
-    if baseline is None or epoch is None or search.best["trial_id"] == BASELINE:
+    if search.baseline is None or search.best["trial_id"] == BASELINE:
         return [text]
-    reference = baseline.history[epoch][search.metric]
+    reference = search.baseline.value
     return [f"{text}; baseline {reference:.4f} ({value - reference:+.4f})"]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.records.ledger import LEDGER, read_events
+from search.records.metric import oriented
 from search.records.search import Search
 
 
@@ -67,5 +68,5 @@ def build_timeline(events: Iterable[dict[str, Any]], metric: str, mode: str) -> 
             values.append(value if isinstance(value, (int, float)) else math.nan)
     scores = np.asarray(values, dtype=np.float64)
     scores[~np.isfinite(scores)] = math.nan
-    running = np.fmax.accumulate(scores) if mode == "max" else np.fmin.accumulate(scores)
+    running = oriented(np.fmax.accumulate(oriented(scores, mode)), mode)
     return Timeline(np.asarray(seconds, dtype=np.float64), scores, running, reported)

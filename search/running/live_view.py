@@ -1,7 +1,6 @@
 """The live view of a running search: one steady table on a terminal, sparse lines in a pipe.
 
-A Tune callback that works off the ledger's records (its recorder runs before it). A failing
-callback would kill the search, so nothing here raises: the view switches itself off instead.
+A Tune callback that works off the ledger's records (its recorder runs before it).
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,32 +19,17 @@ from rich.text import Text
 
 from search.records.best import BASELINE
 from search.records.ledger import TrialRecord
+from search.running.harmless import Watcher, harmless
 from search.running.progress import SHOWN_BEST, Progress
+from search.schedulers.asha import project_id
 from search.text import TONES, duration, plain
 
 REDRAW_PERIOD = 0.5  # seconds between two redraws of the table
 SUMMARY_PERIOD = 60.0  # seconds between two summaries in a pipe
 STYLES = {"1;32": "bold green", "36": "cyan", "31": "red", "2": "dim", "": ""}
 
-F = TypeVar("F", bound=Callable[..., None])
 
-
-def harmless(method: F) -> F:
-    """A hook that switches the view off instead of raising."""
-
-    @wraps(method)
-    def guarded(self: LiveView, *args: Any, **info: Any) -> None:
-        if self.console is None:
-            return
-        try:
-            method(self, *args, **info)
-        except Exception as error:
-            self.switch_off(error)
-
-    return guarded  # type: ignore[return-value]
-
-
-class LiveView(Callback):  # type: ignore[misc]
+class LiveView(Watcher):
     """Shows best and running trials, counts by status, time, and epochs saved by stopping."""
 
     def __init__(
@@ -80,14 +62,14 @@ class LiveView(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial begins or goes on."""
-        self.progress.ours.add(trial.config["_trial_id"])
+        self.progress.ours.add(project_id(trial))
 
     @harmless
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch ended."""
-        record = self.progress.records[trial.config["_trial_id"]]
+        record = self.progress.records[project_id(trial)]
         self.progress.note_best(record)
         self.note_machine(record)
 
@@ -96,14 +78,14 @@ class LiveView(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial ended by itself or by the scheduler."""
-        self.on_end(trial.config["_trial_id"])
+        self.on_end(project_id(trial))
 
     @harmless
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial's process died for good."""
-        self.on_end(trial.config["_trial_id"])
+        self.on_end(project_id(trial))
 
     @harmless
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -131,6 +113,10 @@ class LiveView(Callback):  # type: ignore[misc]
                 self.screen.stop()
             self.say(self.progress.summary())
         self.screen = self.console = None
+
+    def is_off(self) -> bool:
+        """Whether the view is stopped."""
+        return self.console is None
 
     def switch_off(self, error: Exception) -> None:
         """Go on without a view, and say so once."""

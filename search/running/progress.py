@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from search.records.best import BASELINE
+from search.records.best import BASELINE, Scored, rank, score
 from search.records.ledger import TrialRecord
 from search.records.statuses import FINISHED
 from search.text import compact, duration, plain
@@ -38,15 +38,15 @@ class Progress:
         self.epochs_before = sum(record.epochs for record in records.values())
         self.ours: set[str] = set()
         """Trials that this session has started."""
-        self.best: dict[str, tuple[float, int]] = {}
+        self.best: dict[str, Scored] = {}
         for record in records.values():
             self.note_best(record)
 
     def note_best(self, record: TrialRecord) -> None:
-        """Keep the trial's best value of the metric and its epoch."""
-        epoch = record.best_epoch(self.metric, self.mode)
-        if epoch is not None:
-            self.best[record.trial_id] = (record.history[epoch][self.metric], epoch)
+        """Keep the trial's best value of the metric."""
+        scored = score(record, self.metric, self.mode)
+        if scored is not None:
+            self.best[record.trial_id] = scored
 
     def line(self, record: TrialRecord) -> str:
         """A finished trial on one line."""
@@ -60,7 +60,7 @@ class Progress:
 
     def value(self, record: TrialRecord) -> str:
         """The trial's best value of the metric."""
-        return f"{self.best[record.trial_id][0]:.4f}" if record.trial_id in self.best else "-"
+        return f"{self.best[record.trial_id].value:.4f}" if record.trial_id in self.best else "-"
 
     def settings(self, record: TrialRecord) -> str:
         """What the trial does otherwise than the baseline."""
@@ -75,9 +75,8 @@ class Progress:
 
     def leaders(self) -> Iterator[TrialRecord]:
         """The best trials so far, best first."""
-        sign = -1 if self.mode == "max" else 1
-        nearest = heapq.nsmallest(SHOWN_BEST, self.best.items(), key=lambda item: sign * item[1][0])
-        return (self.records[trial_id] for trial_id, _ in nearest)
+        best = heapq.nsmallest(SHOWN_BEST, self.best.values(), key=lambda s: rank(s, self.mode))
+        return (scored.record for scored in best)
 
     def running(self) -> list[TrialRecord]:
         """The trials that run now (what a dead driver left as running does not)."""

@@ -13,7 +13,8 @@ from ray.tune.experiment import Trial
 
 from search.cluster.storage import Storage
 from search.records.ledger import METRICS, Ledger, TrialRecord
-from search.records.statuses import FINISHED, end_status
+from search.records.statuses import FINISHED, Status, end_status
+from search.schedulers.asha import project_id
 
 TABLES_PERIOD = 30.0  # seconds between two writes of the tables while the search runs
 FACTS = ("device", "precision", "threads", "path", "hostname", "node_ip", "num_parameters")
@@ -33,6 +34,7 @@ class Recorder(Callback):  # type: ignore[misc]
         ledger: Ledger,
         defaults: Mapping[str, Any],
         num_epochs: int,
+        metric: str,
         stop_reason: Callable[[], str | None],
         on_end: Callable[[TrialRecord], None],
         on_tables: Callable[[], None],
@@ -41,6 +43,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self.ledger = ledger
         self.defaults = dict(defaults)
         self.num_epochs = num_epochs
+        self.metric = metric
         self.stop_reason = stop_reason
         self.on_end = on_end
         self.on_tables = on_tables
@@ -63,7 +66,7 @@ class Recorder(Callback):  # type: ignore[misc]
 
     def begin(self, trial: Trial) -> None:
         """Record the start of a trial."""
-        trial_id = own_id(trial)
+        trial_id = project_id(trial)
         knobs = {key: value for key, value in trial.config.items() if not key.startswith("_")}
         config = {**self.defaults, **knobs}
         self.ledger.append("start", trial_id, config=config, origin=trial.config["_origin"])
@@ -73,7 +76,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch's metrics, or the error that ended the trial's code."""
-        trial_id = own_id(trial)
+        trial_id = project_id(trial)
         if "error" in result:
             self.errors[trial_id] = str(result["error"])
             if result.get("retry_alone"):
@@ -91,7 +94,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
     ) -> None:
         """A checkpoint is safe in the storage; the one before it is of no more use."""
-        trial_id = own_id(trial)
+        trial_id = project_id(trial)
         superseded = self.checkpoints.get(trial_id)
         self.checkpoints[trial_id] = checkpoint
         epoch = int(trial.last_result["epoch"])  # less than was reached after a lost node
@@ -114,11 +117,11 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial ended by itself, by the scheduler, or because the whole search is cut short."""
-        trial_id = own_id(trial)
+        trial_id = project_id(trial)
         record = self.ledger.records.get(trial_id)
         if record is None:  # cut before it started
             return
-        status = end_status(record, self.num_epochs)
+        status = end_status(record, self.num_epochs, self.metric)
         if trial_id in self.again:  # its part of a GPU was too small: it is handed out again
             self.again.remove(trial_id)
             self.ledger.append("restart", trial_id, error=self.errors.pop(trial_id))
@@ -136,20 +139,20 @@ class Recorder(Callback):  # type: ignore[misc]
     ) -> None:
         """The worker process died, more often than `max_failures` allows, or never came up."""
         if trial.should_recover():  # given up too early: the searcher hands it out again
-            self.live.pop(own_id(trial), None)
+            self.live.pop(project_id(trial), None)
             return
-        if own_id(trial) not in self.ledger.records:
+        if project_id(trial) not in self.ledger.records:
             self.begin(trial)
-        self.end(own_id(trial), "failed", worker_error(trial))
+        self.end(project_id(trial), "failed", worker_error(trial))
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """The worker process or its node died; Ray starts the trial again from its checkpoint."""
-        if own_id(trial) in self.ledger.records:
-            self.ledger.append("restart", own_id(trial), error=worker_error(trial))
+        if project_id(trial) in self.ledger.records:
+            self.ledger.append("restart", project_id(trial), error=worker_error(trial))
 
-    def end(self, trial_id: str, status: str, error: str | None = None) -> None:
+    def end(self, trial_id: str, status: Status, error: str | None = None) -> None:
         """Record the end of a trial and free what only a resume would have needed."""
         self.ledger.append("end", trial_id, status=status, error=error)
         self.live.pop(trial_id, None)
@@ -183,14 +186,9 @@ class Recorder(Callback):  # type: ignore[misc]
         return {}
 
 
-def own_id(trial: Trial) -> str:
-    """The project's id of a trial (`t0003`), which outlives Ray's."""
-    return str(trial.config["_trial_id"])
-
-
 def folder_name(trial: Trial) -> str:
     """Folder of a trial's checkpoints; a resumed trial gets a new one: nothing is overwritten."""
-    return f"{own_id(trial)}-{trial.trial_id}"
+    return f"{project_id(trial)}-{trial.trial_id}"
 
 
 def worker_error(trial: Trial) -> str:

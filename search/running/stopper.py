@@ -12,7 +12,9 @@ from typing import Any
 
 from ray.tune import Stopper
 
+from search.records.best import score
 from search.records.ledger import TrialRecord
+from search.records.metric import oriented
 from search.records.statuses import FINISHED
 
 
@@ -28,7 +30,6 @@ class Budget(Stopper):  # type: ignore[misc]
         self.seconds = seconds
         self.patience = patience
         self.metric = metric
-        self.sign = 1.0 if mode == "max" else -1.0
         self.mode = mode
         self.best = float("-inf")
         self.since_best = 0
@@ -49,8 +50,8 @@ class Budget(Stopper):  # type: ignore[misc]
         """Take a finished trial into account for the plateau."""
         if record.status not in FINISHED:
             return
-        epoch = record.best_epoch(self.metric, self.mode)
-        value = float("-inf") if epoch is None else self.sign * record.history[epoch][self.metric]
+        scored = score(record, self.metric, self.mode)
+        value = float("-inf") if scored is None else oriented(scored.value, self.mode)
         self.since_best = 0 if value > self.best else self.since_best + 1
         self.best = max(self.best, value)
         if self.patience is not None and self.since_best >= self.patience and self.reason is None:

@@ -15,19 +15,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import hparams, scalar
 
 from search.records.ledger import TrialRecord
-from search.running.trackers import harmless
+from search.running.harmless import Watcher, harmless
+from search.schedulers.asha import project_id
 
 PERIOD = 20.0  # seconds between two looks at the trials that run
 
 
-class TensorBoard(Callback):  # type: ignore[misc]
+class TensorBoard(Watcher):
     """Writes what is new of each trial: when it ends, and from time to time while it runs.
 
     It writes the folder afresh when the search begins. Errors (a full disk) switch it off.
@@ -46,7 +46,7 @@ class TensorBoard(Callback):  # type: ignore[misc]
         self.folder = folder
         self.metric = metric
         self.mode = mode
-        self.notice: Callable[[str], None] | None = notice
+        self.notice = notice
         self.written: dict[str, int] = {}
         self.finished: set[str] = set()
         self.files = 0
@@ -63,14 +63,14 @@ class TensorBoard(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial ended."""
-        self.write(self.records[trial.config["_trial_id"]])
+        self.write(self.records[project_id(trial)])
 
     @harmless
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial's process died for good."""
-        self.write(self.records[trial.config["_trial_id"]])
+        self.write(self.records[project_id(trial)])
 
     @harmless
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

@@ -1,49 +1,26 @@
-"""MLflow and Weights & Biases through Ray's own callbacks, made harmless; both are extras.
-
-A failing callback kills a Ray Tune search. A tracker whose server goes away in the middle of the
-night must not, so every hook is guarded: the first error is told, and that tracker is left out.
-"""
+"""MLflow and Weights & Biases through Ray's own callbacks, made harmless; both are extras."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from search.errors import UsageError
-
-F = TypeVar("F", bound=Callable[..., None])
-
-
-def harmless(method: F) -> F:
-    """A hook of a callback with a `notice`: on an error it says so and never acts again."""
-
-    @wraps(method)
-    def guarded(self: Any, *args: Any, **info: Any) -> None:
-        if self.notice is None:
-            return
-        try:
-            method(self, *args, **info)
-        except Exception as error:
-            notice, self.notice = self.notice, None
-            name = getattr(self, "name", type(self).__name__)
-            notice(f"{name} is off ({type(error).__name__}: {error}); the search goes on")
-
-    return guarded  # type: ignore[return-value]
+from search.running.harmless import Watcher, harmless
 
 
-class Harmless(Callback):  # type: ignore[misc]
+class Harmless(Watcher):
     """Passes the events on to another callback, whose errors do not reach Ray."""
 
     def __init__(self, name: str, inner: Callback, notice: Callable[[str], None]) -> None:
         """`name` is told with `notice` when `inner` fails."""
         self.name = name
         self.inner = inner
-        self.notice: Callable[[str], None] | None = notice
+        self.notice = notice
 
     @harmless
     def setup(self, *args: Any, **info: Any) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 from ray import tune
 
+from search.text import named
+
 Trainable = Callable[..., None]
 
 
@@ -45,7 +47,7 @@ def make_trainable(
                 {
                     metric: math.nan,
                     "epoch": 0,
-                    "error": describe(error),
+                    "error": named(error),
                     "traceback": traceback.format_exc(),
                     "retry_alone": shared and not alone and is_gpu_oom(error),
                 }
@@ -76,9 +78,3 @@ def free_gpu_memory() -> None:
         gc.collect()
         with contextlib.suppress(RuntimeError):  # after a CUDA error nothing can be given back
             torch.cuda.empty_cache()
-
-
-def describe(error: BaseException) -> str:
-    """The error as one line: its type and the first line of its text."""
-    text = str(error).strip().split("\n")[0][:500]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

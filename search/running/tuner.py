@@ -95,6 +95,7 @@ def make_recorder(
         ledger,
         dataclasses.asdict(study.config),
         study.num_epochs,
+        study.metric,
         stop_reason=lambda: budget.reason,
         on_end=on_end,
         on_tables=lambda: write_tables(load(search_dir)),

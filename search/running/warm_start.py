@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.errors import UsageError
+from search.records.best import ranking
 from search.records.ledger import TrialRecord
 from search.records.search import Search, load
 from search.records.statuses import FINISHED
@@ -38,11 +39,6 @@ def warm_start(
 
 def best_trials(found: Search) -> list[TrialRecord]:
     """The best trials that ran their full budget, best first."""
-    sign = 1 if found.mode == "max" else -1
-
-    def score(record: TrialRecord) -> float:
-        epoch = record.best_epoch(found.metric, found.mode)
-        return sign * record.history[epoch][found.metric] if epoch else float("-inf")
-
-    completed = [record for record in found.records.values() if record.status == "completed"]
-    return sorted(completed, key=score, reverse=True)[:BEST_OF_EACH]
+    completed = (record for record in found.records.values() if record.status == "completed")
+    best = ranking(completed, found.metric, found.mode)[:BEST_OF_EACH]
+    return [scored.record for scored in best]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from search.records.metric import oriented
 from search.records.statuses import BAD
 from search.samplers.encoding import Array, Encoding
 from search.samplers.gp_model import Surrogate, expected_improvement, standardise
@@ -45,7 +46,7 @@ class GaussianProposals:
         """`levels` are the rungs' epochs and the full budget, ascending."""
         self.space = space
         self.encoding = Encoding(space)
-        self.sign = 1.0 if mode == "max" else -1.0
+        self.mode = mode
         self.levels = tuple(levels)
         self.rng = np.random.default_rng(seed)
         self.enough = len(space) + 1
@@ -138,9 +139,9 @@ class GaussianProposals:
                 known = [(self.levels[-1], -np.inf)]
             else:
                 at = ((level, trial.value_at(level)) for level in self.levels)
-                known = [(level, self.sign * v) for level, v in at if v is not None]
-            for level, oriented in known:
+                known = [(level, oriented(v, self.mode)) for level, v in at if v is not None]
+            for level, known_value in known:
                 row.append(index)
                 s.append(float(np.log(level) / top))
-                value.append(oriented)
+                value.append(known_value)
         return Data(np.array(row, dtype=np.int64), np.array(s), np.array(value))

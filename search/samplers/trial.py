@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from search.records.statuses import Status
+
 Mode = Literal["min", "max"]
 
 
@@ -16,7 +18,7 @@ class Record(Protocol):
     config: dict[str, Any]
     origin: str
     history: dict[int, dict[str, float]]
-    status: str
+    status: Status
     error: str | None
     checkpoint: str | None
 
@@ -32,7 +34,7 @@ class Observed:
     config: dict[str, Any]
     origin: str
     values: dict[int, float] = field(default_factory=dict)
-    status: str = "running"
+    status: Status = "running"
     checkpoint: str | None = None
     sampler_attrs: dict[str, Any] = field(default_factory=dict)
 

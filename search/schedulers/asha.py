@@ -126,7 +126,7 @@ class PromotingScheduler(PlainScheduler):
 
 
 def project_id(trial: Trial) -> str:
-    """The project's own id of a Ray trial."""
+    """The project's own id of a Ray trial (`t0003`), which outlives Ray's."""
     return str(trial.config["_trial_id"])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from search.records.metric import oriented
 from search.records.statuses import BAD, UNFINISHED
 from search.samplers.trial import Mode, Observed
 
@@ -41,7 +42,7 @@ class Rungs:
 
     def score(self, value: float) -> float:
         """A metric's value, oriented so that higher is better."""
-        return value if self.mode == "max" else -value
+        return oriented(value, self.mode)
 
     def record(self, trial_id: str, epoch: int, value: float) -> int | None:
         """Note a report; the highest rung that this trial has reached with it for the first time.

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from search.records.statuses import BAD, UNFINISHED, is_diverged
+from search.records.statuses import BAD, UNFINISHED, Status, is_diverged
 from search.samplers.candidates import Untried
 from search.samplers.trial import Mode, Observed, Record, observe
 from search.schedulers.rungs import Rungs
@@ -219,7 +219,7 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
             self._given_up.remove(project_id)
             return self.run_again(project_id, self.last_checkpoint(project_id))
         complete = self.trials[project_id].epoch >= self.num_epochs
-        status = "completed" if complete else "stopped"
+        status: Status = "completed" if complete else "stopped"
         failed = error or (result is not None and "error" in result)
         self.end(project_id, "failed" if failed else "diverged" if bad else status)
 
@@ -234,7 +234,7 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         """The scheduler: Ray ends a trial that has restarts left, so hand it out once more."""
         self._given_up.add(project_id)
 
-    def end(self, project_id: str, status: str) -> None:
+    def end(self, project_id: str, status: Status) -> None:
         """Note the end of a trial."""
         self.trials[project_id].status = status
         self.running.discard(project_id)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from search.records.metric import oriented
 from search.records.search import Search
 from search.review.figures.style import (
     BEST,
@@ -76,7 +77,7 @@ def lead_reading(spent: list[Timeline], labels: Sequence[str], mode: str, over_t
     for one in spent:
         axis = one.seconds if over_time else one.spent
         values.append(float(one.best[np.searchsorted(axis, common, side="right") - 1]))
-    pick = int(np.nanargmax(values) if mode == "max" else np.nanargmin(values))
+    pick = int(np.nanargmax(oriented(np.asarray(values), mode)))
     budget = duration(common) if over_time else f"{common:,.0f} epochs"
     parts = ", ".join(f"{n} {v:.4f}" for n, v in zip(labels, values, strict=True))
     return f"After {budget}, which all have spent: {parts}. {labels[pick]} is ahead."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from search.records.best import BASELINE
 from search.records.search import Search
 from search.review.figures.style import (
     BEST,
@@ -24,13 +23,6 @@ from search.review.figures.style import (
 )
 from search.review.timeline import Timeline
 from search.text import duration
-
-
-def baseline_value(search: Search) -> float | None:
-    """The baseline's best value, where it has one."""
-    record = search.records.get(BASELINE)
-    epoch = record.best_epoch(search.metric, search.mode) if record else None
-    return None if record is None or epoch is None else record.history[epoch][search.metric]
 
 
 def history(search: Search, spent: Timeline) -> Plot:
@@ -54,11 +46,10 @@ def history(search: Search, spent: Timeline) -> Plot:
     steps = spent.improvements()
     x, best = spent.seconds[steps] / scale, spent.best[steps]
     figure.add_trace(line(x, best, "best so far", BEST, line={"shape": "hv", "width": 2.5}))
-    reference = baseline_value(search)
-    if reference is not None:
+    if search.baseline is not None:
         ends = [0, float(spent.seconds[-1]) / scale]
         dash = {"dash": "dash", "width": 1.5}
-        figure.add_trace(line(ends, [reference] * 2, "baseline", REFERENCE, line=dash))
+        figure.add_trace(line(ends, [search.baseline.value] * 2, "baseline", REFERENCE, line=dash))
     values = [v for _, v in scored(search)]
     figure.update_layout(
         xaxis={"title": f"time the search ran ({unit})", "rangemode": "tozero"},

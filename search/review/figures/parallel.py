@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import plotly.graph_objects as go
 
 from search.records.knobs import Knob, is_active, position
@@ -22,16 +19,6 @@ from search.review.figures.style import (
     value_range,
 )
 from search.text import compact
-
-
-def axis_position(knob: Knob, value: Any) -> float:
-    """Where a value stands on its parallel axis, 0 to 1."""
-    if knob.choices is not None:
-        places = [i for i, choice in enumerate(knob.choices) if choice == value]
-        return (places[0] + 0.5) / len(knob.choices) if places else math.nan
-    if knob.low == knob.high:
-        return 0.5
-    return min(max(position(knob, value), 0.0), 1.0)
 
 
 def parallel(search: Search) -> Plot:
@@ -53,7 +40,7 @@ def parallel(search: Search) -> Plot:
             for axis, knob in enumerate(knobs):
                 if is_active(search.knobs, knob.name, record.config):
                     x.append(axis)
-                    y.append(round(axis_position(knob, record.config[knob.name]), 4))
+                    y.append(round(position(knob, record.config[knob.name]), 4))
                     text.append(
                         f"{record.trial_id}: {label(knob.name)} = "
                         f"{label(compact(record.config[knob.name]))}"
@@ -89,7 +76,7 @@ def dress_axes(
     for axis in range(len(names)):
         figure.add_vline(x=axis, line={"width": 1, "color": MUTED}, layer="below")
     ticks = [
-        (i, axis_position(k, c), label(compact(c), 12))
+        (i, position(k, c), label(compact(c), 12))
         for i, k in enumerate(knobs)
         for c in (k.choices or (k.low, k.high))
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search.records.knobs import Knob, is_active
+from search.records.knobs import Knob, is_active, position
 from search.records.ledger import TrialRecord
 from search.records.search import Search
 from search.review.figures.style import (
@@ -76,8 +76,8 @@ def slice_x(knob: Knob, record: TrialRecord, index: int) -> float:
     if knob.choices is None:
         return float(value)
     spread = (index * 0.618034 % 1 - 0.5) * 0.5
-    places = [i for i, choice in enumerate(knob.choices) if choice == value]
-    return round((places[0] if places else -1) + spread, 3)
+    at = position(knob, value) * len(knob.choices) - 0.5
+    return round((at if math.isfinite(at) else -1) + spread, 3)
 
 
 def slice_axis(knob: Knob) -> dict[str, Any]:

@@ -14,12 +14,12 @@ import plotly.graph_objects as go
 from search.records.knobs import is_active
 from search.records.ledger import TrialRecord
 from search.records.search import Search
-from search.records.statuses import shown_status
+from search.records.statuses import Shown, shown_status
 from search.text import compact
 
 BEST, REFERENCE, MUTED = "#f76707", "#1c7ed6", "#8c959f"
 WHISKER = "#5c6773"
-STATUS_COLORS = {
+STATUS_COLORS: dict[Shown, str] = {
     "completed": "#0ca678",
     "stopped": MUTED,
     "running": "#1c7ed6",
@@ -59,12 +59,7 @@ def label(text: Any, length: int = 40) -> str:
 
 def scored(search: Search) -> list[tuple[TrialRecord, float]]:
     """The trials that have a finite score, best first."""
-    pairs = [
-        (record, record.history[epoch][search.metric])
-        for record in search.records.values()
-        if (epoch := record.best_epoch(search.metric, search.mode)) is not None
-    ]
-    return sorted(pairs, key=lambda pair: pair[1], reverse=search.mode == "max")
+    return [(scored.record, scored.value) for scored in search.ranking]
 
 
 def thinned(items: Sequence[Any], most: int) -> list[Any]:

@@ -64,12 +64,12 @@ def test_end_status(tmp_path: Path) -> None:
     ledger = write_one(tmp_path / "a.jsonl")
     ledger.close()
     record = ledger.records["t0000"]
-    assert end_status(record, num_epochs=2) == "completed"
-    assert end_status(record, num_epochs=3) == "stopped"
+    assert end_status(record, num_epochs=2, metric="valid_acc") == "completed"
+    assert end_status(record, num_epochs=3, metric="valid_acc") == "stopped"
     ledger = write_one(tmp_path / "b.jsonl", values=(0.5, math.nan))
     ledger.close()
     bad = ledger.records["t0000"]
-    assert end_status(bad, num_epochs=2) == "diverged"
+    assert end_status(bad, num_epochs=2, metric="valid_acc") == "diverged"
     assert bad.best_epoch("valid_acc", "max") == 1
 
 

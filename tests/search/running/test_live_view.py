@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from search.records.ledger import LEDGER, TrialRecord, apply_event
+from search.records.statuses import Status
 from search.running.live_view import LiveView
 from tests.ledgers import make_search
 
@@ -144,7 +145,8 @@ def test_unfinished_trials_of_an_earlier_session_wait() -> None:
 
 def test_stopped_and_paused_trials_save_epochs() -> None:
     stage = Stage(terminal=False)
-    for number, (status, epochs) in enumerate([("completed", 9), ("stopped", 3), ("paused", 1)]):
+    told: list[tuple[Status, int]] = [("completed", 9), ("stopped", 3), ("paused", 1)]
+    for number, (status, epochs) in enumerate(told):
         history: dict[int, dict[str, float]] = {epoch: {} for epoch in range(1, epochs + 1)}
         trial_id = f"t{number:04d}"
         stage.records[trial_id] = TrialRecord(trial_id, {}, status=status, history=history)

@@ -33,6 +33,7 @@ class Desk:
             self.ledger,
             {"lr": 0.1, "momentum": 0.9},
             EPOCHS,
+            "valid_acc",
             stop_reason=lambda: self.reason,
             on_end=lambda record: self.ended.append(record.trial_id),
             on_tables=lambda: None,

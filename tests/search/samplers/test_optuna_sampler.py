@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from search.records.statuses import Status
 from search.samplers.optuna_sampler import RungProposals, make_sampler
 from search.samplers.trial import Observed
 from tests.searching import PLANE, SAMPLERS, SPACE, Past, drive, searcher
@@ -60,19 +61,18 @@ def test_a_region_that_crashes_is_avoided(
 
 def test_a_sampler_sees_one_rung_and_bad_trials_as_worst() -> None:
     proposals = RungProposals(PLANE, "tpe", "max", (1, 3, 9), 0)
+    told: list[tuple[dict[int, float], Status]] = [
+        ({1: 0.1, 2: 0.2, 3: 0.3}, "paused"),
+        ({1: 0.2, 2: 0.3, 3: 0.4, 4: 0.9}, "running"),
+        ({1: 0.3, 2: 0.4, 3: 0.5}, "stopped"),
+        ({1: 0.05}, "stopped"),
+        ({1: 0.05}, "diverged"),
+        ({}, "failed"),
+        ({}, "running"),
+    ]
     trials = [
         Observed(f"t{number:04d}", {"x": 0.1 * number, "y": 0.5}, "sampler", values, status)
-        for number, (values, status) in enumerate(
-            [
-                ({1: 0.1, 2: 0.2, 3: 0.3}, "paused"),
-                ({1: 0.2, 2: 0.3, 3: 0.4, 4: 0.9}, "running"),
-                ({1: 0.3, 2: 0.4, 3: 0.5}, "stopped"),
-                ({1: 0.05}, "stopped"),
-                ({1: 0.05}, "diverged"),
-                ({}, "failed"),
-                ({}, "running"),
-            ]
-        )
+        for number, (values, status) in enumerate(told)
     ]
     outside = Observed("t0007", {"x": 2.0, "y": 0.5}, "baseline", {1: 0.9, 3: 0.9}, "completed")
     view = proposals._view([*trials, outside])
