@@ -9,10 +9,11 @@ import time
 import pytest
 
 from search.records.ledger import TrialRecord
+from search.records.statuses import Status
 from search.running.stopper import Budget
 
 
-def ended(number: int, accuracy: float, status: str = "completed") -> TrialRecord:
+def ended(number: int, accuracy: float, status: Status = "completed") -> TrialRecord:
     """A trial that ended with this accuracy."""
     history = {1: {"valid_acc": accuracy}}
     return TrialRecord(f"t{number:04d}", {}, status=status, history=history)
