@@ -16,6 +16,7 @@ from search.options import Request, remembered, words_of_later_sessions
 from search.records.folder import latest_search
 from search.records.search import Search
 from search.running.warm_start import warm_start
+from search.samplers.make import check_sampler
 from search.study.loading import load_study
 from search.study.overrides import customise
 from search.study.study import Study
@@ -48,6 +49,7 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
         cpus_per_trial=request.cpus_per_trial,
         gpus_per_trial=gpus(request.gpus_per_trial),
     )
+    check_sampler(study.sampler, study.space)
     warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
     kept = {name: getattr(request, name) for name in remembered()}
     earlier = [str(path.resolve()) for path in request.warm_start]

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from ray.tune.search import Searcher
 
 from search.records.statuses import Status
-from search.schedulers.searcher import OptunaAsha
+from search.schedulers.searcher import AshaSearcher
 from search.study.space import Space, When
 
 SPACE: Space = {
@@ -20,7 +20,7 @@ SPACE: Space = {
 }
 BASELINE = {"lr": 0.1, "schedule": "step", "lr_period": 10, "seed": 0}
 PLANE: Space = {"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)}
-SAMPLERS = ["gp", "tpe", "random"]
+SAMPLERS = ["gp", "tpe", "random"]  # cmaes cannot search SPACE
 
 
 @dataclass
@@ -36,13 +36,13 @@ class Past:
     checkpoint: str | None = None
 
 
-def searcher(space: Space = SPACE, **settings: Any) -> OptunaAsha:
+def searcher(space: Space = SPACE, **settings: Any) -> AshaSearcher:
     settings = {"num_samples": 20, "num_epochs": 9, "scheduler": "none", **settings}
-    return OptunaAsha(space, metric="valid_acc", mode="max", **settings)
+    return AshaSearcher(space, metric="valid_acc", mode="max", **settings)
 
 
 def drive(
-    search: OptunaAsha, value: Callable[[dict[str, Any]], float | None], most: int = 10**6
+    search: AshaSearcher, value: Callable[[dict[str, Any]], float | None], most: int = 10**6
 ) -> list[dict[str, Any]]:
     """Run trials one by one: `value` is the final metric, None an exception."""
     configs: list[dict[str, Any]] = []

@@ -43,7 +43,8 @@ def examine(
     resources: dict[str, float],
 ) -> list[Finding]:
     """All that can be found out in seconds. A private local cluster is only asked for its disk."""
-    findings = [trials_at_once(study, cluster, resources), *memory(cluster, resources)]
+    findings = [trials_at_once(study, cluster, resources), *early_stopping(study)]
+    findings += memory(cluster, resources)
     if cluster.local:
         return [*findings, *local_storage(storage)]
     nodes = [node for node in cluster.nodes if node.trials(resources) > 0]
@@ -90,6 +91,15 @@ def trials_at_once(study: Study, cluster: Cluster, resources: dict[str, float]) 
     return Finding(
         "ok", f"resources: {study.num_samples} trials, {count} at once on {places}, {each} each"
     )
+
+
+def early_stopping(study: Study) -> list[Finding]:
+    """A scheduler that never compares two trials: each runs all of its epochs."""
+    if study.scheduler == "none" or study.rungs:
+        return []
+    text = f"none, as trials end at epoch {study.num_epochs}, before any two are compared"
+    advice = f"set grace_period (now {study.grace_period}) lower, or --num-epochs higher"
+    return [Finding("warning", f"early stopping: {text}; {advice}")]
 
 
 def memory(cluster: Cluster, resources: dict[str, float]) -> list[Finding]:

@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from search.records.statuses import BAD, UNFINISHED
-from search.samplers.trial import Mode, Observed, Record, observe
+from search.samplers.trial import Mode, Record, SearchTrial, trial_of
 from search.study.space import Space, active, distribution, inside
 
 
@@ -35,7 +35,7 @@ def frozen_trial(record: Record, space: Space, metric: str) -> FrozenTrial:
     """
     if record.status in UNFINISHED:
         raise ValueError(f"trial {record.trial_id} is {record.status}: it has not ended yet")
-    trial = observe(record, metric)
+    trial = trial_of(record, metric)
     bad = record.status in BAD or not trial.values
     complete = record.status == "completed" and not bad
     ranges = _ranges(space, trial)
@@ -55,7 +55,7 @@ def frozen_trial(record: Record, space: Space, metric: str) -> FrozenTrial:
     )
 
 
-def _ranges(space: Space, trial: Observed) -> dict[str, BaseDistribution]:
+def _ranges(space: Space, trial: SearchTrial) -> dict[str, BaseDistribution]:
     """The trial's knobs that Optuna can show: a number outside its range gets a wider range."""
     ranges: dict[str, BaseDistribution] = {}
     for name in active(space, trial.config):

@@ -27,7 +27,7 @@ from search.running.trackers import trackers
 from search.running.trial_function import make_trainable
 from search.running.warm_start import warm_start
 from search.schedulers.asha import make_scheduler
-from search.schedulers.searcher import OptunaAsha
+from search.schedulers.searcher import AshaSearcher
 from search.study.study import Study
 
 
@@ -58,6 +58,9 @@ def fit(
         tuner.fit()
     finally:
         view.stop()
+    if searcher.exhausted:
+        done = f"{len(searcher.trials)} of {study.num_samples} trials"
+        console.notice(f"nothing more to try: {searcher.exhausted} ({done})")
     recorder.settle()
 
 
@@ -104,7 +107,7 @@ def make_recorder(
     return recorder
 
 
-def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) -> OptunaAsha:
+def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) -> AshaSearcher:
     """What Ray asks for trials, fed with the ledger's and with those of earlier searches."""
     warm, enqueue = warm_start(options.warm_start, study)
 
@@ -112,7 +115,7 @@ def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) 
         record = ledger.records.get(trial_id)
         return record.checkpoint if record else None
 
-    return OptunaAsha(
+    return AshaSearcher(
         study.space,
         metric=study.metric,
         mode=study.mode,
@@ -137,7 +140,7 @@ def make_tuner(
     study: Study,
     options: Options,
     place: Place,
-    searcher: OptunaAsha,
+    searcher: AshaSearcher,
     callbacks: list[Callback],
     budget: Budget,
 ) -> tune.Tuner:

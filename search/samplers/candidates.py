@@ -11,16 +11,16 @@ import numpy as np
 from optuna.samplers import BaseSampler
 
 from search.samplers.encoding import Encoding
-from search.samplers.gp_sampler import GaussianProposals
-from search.samplers.optuna_sampler import Proposal, RungProposals
-from search.samplers.trial import Mode, Observed
+from search.samplers.make import make_sampler
+from search.samplers.sampler import Exhausted, Proposal
+from search.samplers.trial import Mode, SearchTrial
 from search.study.space import Config, Key, Space, active, grid, key, project
 
 RANDOM_TRIES = 200  # random configurations before a space too large to list counts as exhausted
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """What to try next."""
 
     config: Config
@@ -29,7 +29,7 @@ class Found:
     """What the sampler wants to be told again with the result."""
 
 
-class Untried:
+class Candidates:
     """Gives each configuration of a space once at most."""
 
     def __init__(
@@ -52,28 +52,24 @@ class Untried:
         self._rng = np.random.default_rng(seed)
         sampler_seed = int(self._rng.integers(2**31))
         self._encoding = Encoding(space)
-        self._proposals: GaussianProposals | RungProposals
-        if sampler == "gp":
-            self._proposals = GaussianProposals(space, mode, levels, sampler_seed)
-        else:
-            self._proposals = RungProposals(space, sampler, mode, levels, sampler_seed)
-        queue: dict[Key, Found] = {}
+        self._sampler = make_sampler(sampler, space, mode, levels, sampler_seed)
+        queue: dict[Key, Candidate] = {}
         for config, origin in given:
             projected = project(space, config)
             if self._is_new(projected):
-                queue.setdefault(self._key(projected), Found(projected, origin))
+                queue.setdefault(self._key(projected), Candidate(projected, origin))
         self._queue = deque(queue.values())
 
-    def next(self, results: Sequence[Observed]) -> Found | None:
-        """The next one, in the light of the results so far; None when the space holds no more."""
+    def next(self, results: Sequence[SearchTrial]) -> Candidate:
+        """The next one, in the light of the results so far.
+
+        Raises Exhausted when the space holds no more, or the sampler has proposed all it has.
+        """
         if self._queue:
             found = self._queue.popleft()
         else:
-            proposal = self._proposal(results)
-            if proposal is None:
-                return None
-            config, attrs = proposal
-            found = Found(config, "sampler", attrs)
+            config, attrs = self._proposal(results)
+            found = Candidate(config, "sampler", attrs)
         self._seen.add(self._key(found.config))
         return found
 
@@ -84,15 +80,20 @@ class Untried:
     def _is_new(self, config: Mapping[str, Any]) -> bool:
         return self._key(config) not in self._seen
 
-    def _proposal(self, results: Sequence[Observed]) -> Proposal | None:
+    def _proposal(self, results: Sequence[SearchTrial]) -> Proposal:
         """The sampler's; where it has none, a random one of those that are left."""
-        proposal = self._proposals.propose(results, self._is_new)
-        if proposal is not None:
-            return proposal
+        proposal = self._sampler.propose(results, self._is_new) if self.space else None
+        return proposal or (self._random(), {})
+
+    def _random(self) -> Config:
         points = grid(self.space)
         if points is not None:
             left = [point for point in points if self._is_new(point)]
-            return (left[self._rng.integers(len(left))], {}) if left else None
-        draws = self._encoding.draw(RANDOM_TRIES, self._rng)
-        configs = (self._encoding.config(point) for point in draws)
-        return next(((config, {}) for config in configs if self._is_new(config)), None)
+            if left:
+                return left[self._rng.integers(len(left))]
+        else:
+            draws = self._encoding.draw(RANDOM_TRIES, self._rng)
+            for config in map(self._encoding.config, draws):
+                if self._is_new(config):
+                    return config
+        raise Exhausted("the search space holds no further configuration")

@@ -14,7 +14,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.study.space import Config, Space, When, distribution, is_active
+from search.study.space import Config, Space, When, distribution, is_active, on_step
 
 Array = NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def _value(knob: BaseDistribution, u: float) -> Any:
     value = float(np.exp(raw)) if knob.log else raw
     if isinstance(knob, IntDistribution):
         return min(max(round(value), knob.low), knob.high)
-    return min(max(value, knob.low), knob.high)
+    return on_step(knob, min(max(value, knob.low), knob.high))
 
 
 def _unit(knob: BaseDistribution, value: Any) -> float:

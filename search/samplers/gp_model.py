@@ -47,7 +47,7 @@ def expected_improvement(mean: Array, std: Array, best: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Surrogate:
+class GPModel:
     """`theta` are logarithms: length scales (d), a, b, c, the length in s, the noise.
 
     x (n, d), s (n,), y (n,) are the data it is conditioned on, empty at first.
@@ -61,12 +61,12 @@ class Surrogate:
     alpha: Array
 
     @staticmethod
-    def default(num_features: int) -> Surrogate:
+    def default(num_features: int) -> GPModel:
         """The mode of the prior, without data."""
         none = np.empty(0)
-        return Surrogate(_prior(num_features), np.empty((0, num_features)), none, none, none, none)
+        return GPModel(_prior(num_features), np.empty((0, num_features)), none, none, none, none)
 
-    def tune(self, x: Array, s: Array, y: Array) -> Surrogate:
+    def tune(self, x: Array, s: Array, y: Array) -> GPModel:
         """With the parameters of maximum posterior density for these data."""
         gaps = (x[:, None, :] - x[None, :, :]) ** 2
         found = minimize(
@@ -80,15 +80,15 @@ class Surrogate:
         )
         return replace(self, theta=np.asarray(found.x))
 
-    def condition(self, x: Array, s: Array, y: Array) -> Surrogate:
+    def condition(self, x: Array, s: Array, y: Array) -> GPModel:
         """With these data in place of those before."""
         kernel = self._kernel(x, s, x, s)
         kernel[np.diag_indices_from(kernel)] += np.exp(self.theta[-1]) + JITTER
         lower = cholesky(kernel, lower=True)
         alpha = cho_solve((lower, True), y)
-        return Surrogate(self.theta, x, s, y, lower, alpha)
+        return GPModel(self.theta, x, s, y, lower, alpha)
 
-    def believe(self, x: Array) -> Surrogate:
+    def believe(self, x: Array) -> GPModel:
         """As if the points had turned out as predicted at s = 1: where trials run already."""
         ones = np.ones(len(x))
         mean, _ = self.predict(x, 1.0)

@@ -1,6 +1,6 @@
 """Proposals from a Gaussian process over configurations and epochs: the sampler `gp`.
 
-Every rung's values inform one model (`surrogate`); a new configuration is the one of the largest
+Every rung's values inform one model (`gp_model`); a new configuration is the one of the largest
 expected improvement at the full budget, over the best that is predicted for a trial so far.
 What the settings below were chosen by stands in `tests/benchmarks/search_quality.py`.
 """
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from search.records.metric import oriented
-from search.records.statuses import BAD
+from search.records.statuses import BAD, FINISHED
 from search.samplers.encoding import Array, Encoding
-from search.samplers.gp_model import Surrogate, expected_improvement, standardise
-from search.samplers.optuna_sampler import IsNew, Proposal
-from search.samplers.trial import Mode, Observed
+from search.samplers.gp_model import GPModel, expected_improvement, standardise
+from search.samplers.sampler import IsNew, Proposal
+from search.samplers.trial import Mode, SearchTrial
 from search.study.space import Space, contains
 
 RANDOM_SHARE = 0.1  # proposals left to chance, so that no region is never tried
@@ -28,6 +28,12 @@ DRAWS = 256  # candidates from the prior, and as many near the best trials
 PARENTS = 5  # best trials whose neighbourhood is searched
 STEP = 0.1  # of a knob's range: size of a step away from a parent (x 0.3, 1 or 3)
 REFIT = 1.15  # growth of the number of observations between two fits of the length scales
+
+
+Place = tuple[Array, Array]
+"""A configuration's point and its features."""
+Level = tuple[float, float]
+"""s = log(epoch)/log(full budget), and the oriented value there."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Data:
     value: Array
 
 
-class GaussianProposals:
+class GPSampler:
     """Expected improvement at the full budget; failed and diverged trials count as worst."""
 
     def __init__(self, space: Space, mode: Mode, levels: Sequence[int], seed: int) -> None:
@@ -51,13 +57,14 @@ class GaussianProposals:
         self.rng = np.random.default_rng(seed)
         self.enough = len(space) + 1
         self.threads = ThreadpoolController()
-        self.points: dict[Observed, Array | None] = {}
-        self.model: Surrogate | None = None
+        self.places: dict[SearchTrial, Place | None] = {}
+        self.settled: dict[SearchTrial, list[Level]] = {}
+        self.model: GPModel | None = None
         self.fitted = 0
 
-    def propose(self, trials: Sequence[Observed], is_new: IsNew) -> Proposal | None:
+    def propose(self, trials: Sequence[SearchTrial], is_new: IsNew) -> Proposal | None:
         """A configuration, and nothing to remember; None if all candidates have been tried."""
-        inside = [trial for trial in trials if self._point(trial) is not None]
+        inside = [trial for trial in trials if self._place(trial) is not None]
         data = self._data(inside)
         points = self.encoding.draw(DRAWS, self.rng)
         if len(set(data.row.tolist())) >= self.enough and self.rng.random() >= RANDOM_SHARE:
@@ -69,17 +76,21 @@ class GaussianProposals:
                 return config, {}
         return None
 
-    def _point(self, trial: Observed) -> Array | None:
-        """The trial's point, None if it lies outside the space."""
-        if trial not in self.points:
-            known = contains(self.space, trial.config)
-            self.points[trial] = self.encoding.point(trial.config) if known else None
-        return self.points[trial]
+    def _place(self, trial: SearchTrial) -> Place | None:
+        """Where the trial lies, None if outside the space; worked out once."""
+        if trial not in self.places:
+            place = None
+            if contains(self.space, trial.config):
+                point = self.encoding.point(trial.config)
+                place = point, self.encoding.features(point[None])[0]
+            self.places[trial] = place
+        return self.places[trial]
 
-    def _best_first(self, trials: list[Observed], data: Data, draws: Array) -> Array:
+    def _best_first(self, trials: list[SearchTrial], data: Data, draws: Array) -> Array:
         """Candidates, that of the largest expected improvement first."""
-        rows = np.array([self._point(trial) for trial in trials])
-        features = self.encoding.features(rows)
+        places = [place for place in map(self.places.__getitem__, trials) if place is not None]
+        rows = np.array([point for point, _ in places])
+        features = np.array([seen for _, seen in places])
         model, seen = self._fit(features, data), np.unique(data.row)
         mean, _ = model.predict(features[seen], 1.0)
         new = [i for i, t in enumerate(trials) if t.status == "running" and not t.values]
@@ -92,9 +103,9 @@ class GaussianProposals:
         )
         return np.asarray(candidates[np.argsort(-gain, kind="stable")])
 
-    def _fit(self, features: Array, data: Data) -> Surrogate:
+    def _fit(self, features: Array, data: Data) -> GPModel:
         """The model of the data; its length scales are fitted anew as the data grow."""
-        model = self.model or Surrogate.default(features.shape[1])
+        model = self.model or GPModel.default(features.shape[1])
         chosen = self._selected(data)
         x, s = features[data.row[chosen]], data.s[chosen]
         y = standardise(data.value[chosen])
@@ -128,20 +139,28 @@ class GaussianProposals:
         points = np.abs(base + moved * size * self.rng.normal(size=base.shape))
         return np.asarray(np.clip(np.where(points > 1, 2 - points, points), 0, 1))
 
-    def _data(self, trials: list[Observed]) -> Data:
+    def _data(self, trials: list[SearchTrial]) -> Data:
         """Each trial's value at each level that it has reached; -inf at the top for a bad one."""
         row: list[int] = []
         s: list[float] = []
         value: list[float] = []
-        top = np.log(max(self.levels[-1], 2))
         for index, trial in enumerate(trials):
-            if trial.status in BAD:
-                known = [(self.levels[-1], -np.inf)]
-            else:
-                at = ((level, trial.value_at(level)) for level in self.levels)
-                known = [(level, oriented(v, self.mode)) for level, v in at if v is not None]
-            for level, known_value in known:
+            known = self.settled[trial] if trial in self.settled else self._known(trial)
+            for place, known_value in known:
                 row.append(index)
-                s.append(float(np.log(level) / top))
+                s.append(place)
                 value.append(known_value)
         return Data(np.array(row, dtype=np.int64), np.array(s), np.array(value))
+
+    def _known(self, trial: SearchTrial) -> list[Level]:
+        """One trial's (s, oriented value); those of a finished trial are worked out once."""
+        if trial.status in BAD:
+            at: list[tuple[int, float | None]] = [(self.levels[-1], -np.inf)]
+        else:
+            values = ((level, trial.value_at(level)) for level in self.levels)
+            at = [(level, None if v is None else oriented(v, self.mode)) for level, v in values]
+        top = np.log(max(self.levels[-1], 2))
+        known = [(float(np.log(level) / top), v) for level, v in at if v is not None]
+        if trial.status in FINISHED:
+            self.settled[trial] = known
+        return known

@@ -24,7 +24,7 @@ class Record(Protocol):
 
 
 @dataclass(eq=False)
-class Observed:
+class SearchTrial:
     """One trial, known by its identity.
 
     `values` maps an epoch (from 1) to the metric, finite values only.
@@ -51,7 +51,7 @@ class Observed:
         return self.values[min(reached)] if reached else None
 
 
-def observe(record: Record, metric: str) -> Observed:
+def trial_of(record: Record, metric: str) -> SearchTrial:
     """What a record of the ledger says about the study's metric.
 
     `config` is the record's own, which may hold more knobs than are searched now.
@@ -61,7 +61,7 @@ def observe(record: Record, metric: str) -> Observed:
         for epoch, metrics in record.history.items()
         if math.isfinite(metrics.get(metric, math.nan))
     }
-    return Observed(
+    return SearchTrial(
         record.trial_id,
         dict(record.config),
         record.origin,

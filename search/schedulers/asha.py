@@ -12,13 +12,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.records.statuses import is_diverged
-from search.schedulers.searcher import OptunaAsha
+from search.schedulers.searcher import AshaSearcher
 
 
 class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
     """Runs every trial to its last epoch, but ends one whose loss or metric is not finite."""
 
-    def __init__(self, searcher: OptunaAsha) -> None:
+    def __init__(self, searcher: AshaSearcher) -> None:
         super().__init__()
         self.searcher = searcher
 
@@ -69,7 +69,11 @@ class AshaScheduler(PlainScheduler):
         """STOP below the rung's cutoff."""
         rungs = self.searcher.rungs
         rung = rungs.record(trial_id, epoch, value)
-        stop = rung is not None and not self.is_baseline(trial_id) and rungs.cut(trial_id, rung)
+        stop = (
+            rung is not None
+            and not self.is_baseline(trial_id)
+            and rungs.below_cutoff(trial_id, rung)
+        )
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
@@ -79,7 +83,7 @@ class PromotingScheduler(PlainScheduler):
     The trainable must attach a checkpoint to its report at every rung's epoch.
     """
 
-    def __init__(self, searcher: OptunaAsha) -> None:
+    def __init__(self, searcher: AshaSearcher) -> None:
         super().__init__(searcher)
         self._trials: dict[str, Trial] = {}
         self._chosen: Trial | None = None
@@ -130,7 +134,7 @@ def project_id(trial: Trial) -> str:
     return str(trial.config["_trial_id"])
 
 
-def make_scheduler(searcher: OptunaAsha) -> PlainScheduler:
+def make_scheduler(searcher: AshaSearcher) -> PlainScheduler:
     """The scheduler that belongs to a searcher; the two share the searcher's `rungs`."""
     if searcher.scheduler == "promoting":
         return PromotingScheduler(searcher)

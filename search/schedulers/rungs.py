@@ -14,7 +14,7 @@ import numpy as np
 
 from search.records.metric import oriented
 from search.records.statuses import BAD, UNFINISHED
-from search.samplers.trial import Mode, Observed
+from search.samplers.trial import Mode, SearchTrial
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Rungs:
             self.promoted[rung].add(trial_id)
         return reached
 
-    def cut(self, trial_id: str, rung: int) -> bool:
+    def below_cutoff(self, trial_id: str, rung: int) -> bool:
         """Whether stopping ASHA ends a trial: below the (1 - 1/factor) percentile of the others.
 
         As in Ray's scheduler, the first at a rung always goes on, and equals go on.
@@ -115,7 +115,7 @@ class Rungs:
         if bad:
             self.bad.add(trial_id)
 
-    def replay(self, trials: Iterable[Observed]) -> None:
+    def replay(self, trials: Iterable[SearchTrial]) -> None:
         """Fill the rungs from the trials of earlier sessions, in the order of their start.
 
         When pausing, an unfinished trial that stands exactly at a rung waits there.

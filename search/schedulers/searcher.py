@@ -13,26 +13,22 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna.samplers import BaseSampler
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from search.records.statuses import BAD, UNFINISHED, Status, is_diverged
-from search.samplers.candidates import Untried
-from search.samplers.trial import Mode, Observed, Record, observe
+from search.samplers.candidates import Candidates
+from search.samplers.sampler import Exhausted
+from search.samplers.trial import Mode, Record, SearchTrial, trial_of
 from search.schedulers.rungs import Rungs
+from search.schedulers.stateless import StatelessSearcher
+from search.study.choices import GRACE_PERIOD, REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, check_space
 
-SAMPLER = "gp"  # the defaults: what wins tests/benchmarks/search_quality.py
-SCHEDULER = "promoting"
-GRACE_PERIOD = 3
-REDUCTION_FACTOR = 3
-SCHEDULERS = ("promoting", "asha", "none")
 
-
-class OptunaAsha(Searcher):  # type: ignore[misc]
+class AshaSearcher(StatelessSearcher):
     """Hands out exactly `num_samples` distinct trials, those of earlier sessions included.
 
     Each suggestion is the configuration plus `_trial_id` (t0000 is the baseline), `_origin`
@@ -72,30 +68,17 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         check_space(space)
         if scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {scheduler!r}: use {', '.join(SCHEDULERS)}")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space = space
         self.num_samples = num_samples
         self.num_epochs = num_epochs
         self.max_concurrent = max_concurrent
         self.slots = slots
         self.scheduler = scheduler
-        self.trials = {record.trial_id: observe(record, metric) for record in past}
+        self.last_checkpoint = last_checkpoint
         levels = rung_levels(num_epochs, grace_period, reduction_factor)
         self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
-        self.rungs.replay(self.trials.values())
-        self.warm = [observe(record, metric) for record in warm]
-        self.running: set[str] = set()
-        self.exhausted = False
-        self.last_checkpoint = last_checkpoint
-        self.alone: list[Trial] = []
-        """Ray's objects of the trials that want a GPU of their own."""
-        self._alone: set[str] = set()
-        self._given_up: set[str] = set()
-        self._new_ids = (
-            i for i in map("t{:04d}".format, itertools.count()) if i not in self.trials
-        )
-        self._project_ids: dict[str, str] = {}
-        self._untried = Untried(
+        self._take_up(past, warm)
+        self._candidates = Candidates(
             space,
             sampler,
             mode,
@@ -104,6 +87,22 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
             given=[*([(baseline, "baseline")] if baseline is not None else []), *enqueue],
             tried=[trial.config for trial in self.trials.values()],
         )
+
+    def _take_up(self, past: Sequence[Record], warm: Sequence[Record]) -> None:
+        """The account of all trials as the ledger left it; nothing runs yet."""
+        self.trials = {record.trial_id: trial_of(record, self.metric) for record in past}
+        self.warm = [trial_of(record, self.metric) for record in warm]
+        self.rungs.replay(self.trials.values())
+        self.running: set[str] = set()
+        self.exhausted: str | None = None
+        """Why nothing new will be tried although `num_samples` would allow it."""
+        self.alone: list[Trial] = []
+        """Ray's objects of the trials that want a GPU of their own."""
+        self._alone: set[str] = set()
+        self._given_up: set[str] = set()
+        self._project_ids: dict[str, str] = {}
+        numbered = map("t{:04d}".format, itertools.count())
+        self._new_ids = (name for name in numbered if name not in self.trials)
         self._unfinished = deque(
             trial_id
             for trial_id, trial in self.trials.items()
@@ -149,11 +148,11 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         """Paused trials of an earlier session, which Ray does not know."""
         return self.rungs.paused - set(self._project_ids.values())
 
-    def _again(self) -> Observed | None:
+    def _again(self) -> SearchTrial | None:
         """A trial that an earlier session left unfinished."""
         return self.trials[self._unfinished.popleft()] if self._unfinished else None
 
-    def _returning(self) -> Observed | None:
+    def _returning(self) -> SearchTrial | None:
         """A trial that an earlier session paused, and that is promoted now."""
         strangers = self._strangers()
         if not strangers:
@@ -180,19 +179,17 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
             not self.exhausted and len(self.trials) < self.num_samples
         )
 
-    def stop_proposing(self) -> None:
-        """No new trials from now on; what runs or is promotable is finished."""
-        self.exhausted = True
-
-    def _new(self) -> Observed | None:
+    def _new(self) -> SearchTrial | None:
         """A trial that has not been tried before, while the budget lasts."""
         if self.exhausted or len(self.trials) >= self.num_samples:
             return None
-        found = self._untried.next([*self.warm, *self.trials.values()])
-        if found is None:
-            self.exhausted = True
+        try:
+            found = self._candidates.next([*self.warm, *self.trials.values()])
+        except Exhausted as reason:
+            self.exhausted = str(reason)
             return None
-        trial = Observed(next(self._new_ids), found.config, found.origin, sampler_attrs=found.attrs)
+        trial = SearchTrial(next(self._new_ids), found.config, found.origin)
+        trial.sampler_attrs = found.attrs
         self.trials[trial.trial_id] = trial
         return trial
 
@@ -200,7 +197,7 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         """Ray: an epoch that did not end the trial."""
         self._note(self.trials[self._project_ids[trial_id]], result)
 
-    def _note(self, trial: Observed, result: Mapping[str, Any]) -> None:
+    def _note(self, trial: SearchTrial, result: Mapping[str, Any]) -> None:
         """Keep a finite value at its epoch."""
         if self.metric in result and not is_diverged(result, self.metric):
             trial.values[int(result["epoch"])] = float(result[self.metric])
@@ -251,13 +248,3 @@ class OptunaAsha(Searcher):  # type: ignore[misc]
         self.trials[project_id].status = "running"
         self.running.add(project_id)
         self.rungs.promote(project_id)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles the searcher into its own snapshot, which nothing of ours reads."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the truth, and Ray's snapshots are not used."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a resumed search is a new searcher."""

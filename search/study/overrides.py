@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from search.errors import UsageError as UsageError
+from search.study.choices import Scheduler, one_of
 from search.study.ranges import parse_range
-from search.study.space import without
-from search.study.study import Study
+from search.study.space import Entry, When, without
+from search.study.study import SamplerName, Study
 from trainables.config import parse_setting
 
 SETTINGS: dict[str, Any] = {
     "metric": Literal["valid_acc", "valid_loss"],
-    "sampler": Literal["gp", "tpe", "random", "cmaes"],
-    "scheduler": Literal["promoting", "asha", "none"],
+    "sampler": SamplerName,
+    "scheduler": Scheduler,
     "grace_period": int,
     "reduction_factor": int,
 }
@@ -39,10 +40,11 @@ def customise(
 
     Raises UsageError for a knob that does not exist or a value of the wrong type or range.
     """
+    conditions = {name: entry for name, entry in study.space.items() if isinstance(entry, When)}
     for setting in sets:
         study = fix(study, setting)
     for spec in ranges:
-        study = search_over(study, spec)
+        study = search_over(study, spec, conditions)
     try:
         if num_epochs is not None:
             study = fix(study, f"num_epochs={num_epochs}")
@@ -79,8 +81,11 @@ def fix(study: Study, setting: str) -> Study:
     return dataclasses.replace(study, config=config, space=without(study.space, key, value))
 
 
-def search_over(study: Study, spec: str) -> Study:
-    """Search one knob over the range the user gave, in place of the study's own."""
+def search_over(study: Study, spec: str, conditions: Mapping[str, When]) -> Study:
+    """Search one knob over the range the user gave, in place of the study's own.
+
+    A knob with one of the task's `conditions` keeps it.
+    """
     key = spec.partition("=")[0]
     check_knob(study, key, "--range")
     fixed = getattr(study.trainables, "STUDY_SETTINGS", ())
@@ -97,7 +102,25 @@ def search_over(study: Study, spec: str) -> Study:
         raise UsageError(f"--range {spec}: {one_line(error)}") from None
     except ValueError as error:
         raise UsageError(f"--range {spec}: {error}") from None
-    return dataclasses.replace(study, space={**study.space, key: distribution})
+    entry: Entry = distribution
+    if key in conditions:
+        entry = conditional(
+            study, spec, dataclasses.replace(conditions[key], distribution=distribution)
+        )
+    return dataclasses.replace(study, space={**study.space, key: entry})
+
+
+def conditional(study: Study, spec: str, entry: When) -> Entry:
+    """The range under its condition, or for good where that is fixed and holds."""
+    if entry.parameter in study.space:
+        return entry
+    value = getattr(study.config, entry.parameter)
+    if value in entry.values:
+        return entry.distribution
+    raise UsageError(
+        f"--range {spec}: this knob exists only while {entry.parameter} is"
+        f" {one_of([str(v) for v in entry.values])}, and that is set to {value}"
+    )
 
 
 def ends(distribution: Any) -> list[Any]:

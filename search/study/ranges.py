@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import (
@@ -45,15 +46,15 @@ def _interval(spec: str, body: str, kind: type | None) -> BaseDistribution:
         raise _wrong(spec, "has its lower bound above its upper bound")
     if log and numbers[0] <= 0:
         raise _wrong(spec, "is logarithmic, so its lower bound must be above 0")
-    if step and not 0 < numbers[2] <= numbers[1] - numbers[0]:
+    exact = [Decimal(repr(number)) for number in numbers]  # 0.3 - 0.1 is 0.2, as it is written
+    if step and not 0 < exact[2] <= exact[1] - exact[0]:
         raise _wrong(spec, "has a step that is not between 0 and the width of the range")
     if whole:
         width = int(numbers[2]) if step else 1
         top = int(numbers[1]) - (int(numbers[1]) - int(numbers[0])) % width
         return IntDistribution(int(numbers[0]), top, log=log, step=width)
     if step:
-        count = int((numbers[1] - numbers[0]) / numbers[2] + 1e-8)
-        top_value = float(numbers[0] + count * numbers[2])
+        top_value = float(exact[1] - (exact[1] - exact[0]) % exact[2])
         return FloatDistribution(float(numbers[0]), top_value, step=float(numbers[2]))
     return FloatDistribution(float(numbers[0]), float(numbers[1]), log=log)
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 from optuna.distributions import (
@@ -33,7 +34,8 @@ class When:
     distribution: BaseDistribution
 
 
-Space: TypeAlias = dict[str, BaseDistribution | When]
+Entry: TypeAlias = BaseDistribution | When
+Space: TypeAlias = dict[str, Entry]
 
 
 def check_space(space: Space) -> None:
@@ -106,6 +108,14 @@ def inside(knob: BaseDistribution, value: Any) -> bool:
     return abs(steps - round(steps)) < 1e-8
 
 
+def on_step(knob: Number, value: float) -> float | int:
+    """The nearest value that a stepped knob has, as one writes it: 0.3, not 0.1 + 2 x 0.1."""
+    if isinstance(knob, IntDistribution) or not knob.step:
+        return value
+    step, low = Decimal(repr(knob.step)), Decimal(repr(knob.low))
+    return min(float(low + round((value - knob.low) / knob.step) * step), knob.high)
+
+
 def suggest(trial: BaseTrial, space: Space) -> Config:
     """Ask an Optuna trial for every active knob, parents before their children."""
     config: Config = {}
@@ -121,7 +131,8 @@ def _suggest_one(trial: BaseTrial, name: str, knob: BaseDistribution) -> Any:
     if isinstance(knob, IntDistribution):
         return trial.suggest_int(name, knob.low, knob.high, step=knob.step, log=knob.log)
     assert isinstance(knob, FloatDistribution)
-    return trial.suggest_float(name, knob.low, knob.high, step=knob.step, log=knob.log)
+    value = trial.suggest_float(name, knob.low, knob.high, step=knob.step, log=knob.log)
+    return on_step(knob, value)
 
 
 def without(space: Space, name: str, value: Any) -> Space:
@@ -172,7 +183,7 @@ def _values(knob: BaseDistribution) -> list[Any] | None:
     if knob.step is None or (knob.high - knob.low) / knob.step > MAX_GRID:
         return None
     count = math.floor((knob.high - knob.low) / knob.step + 1e-8) + 1
-    return [knob.low + index * knob.step for index in range(count)]
+    return [on_step(knob, knob.low + index * knob.step) for index in range(count)]
 
 
 def key(config: Mapping[str, Any]) -> Key:

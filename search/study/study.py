@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from optuna.samplers import BaseSampler
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from data_prep.source import KaggleLayout
 from search.errors import UsageError as UsageError
+from search.study.choices import (
+    GRACE_PERIOD,
+    REDUCTION_FACTOR,
+    SAMPLER,
+    SCHEDULER,
+    Scheduler,
+    check_sampler_name,
+)
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, contains
 from trainables.config import TrainConfig
+
+SamplerName = Annotated[str, AfterValidator(check_sampler_name)]
 
 
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
@@ -37,13 +47,13 @@ class Study:
     """Kaggle's metric, measured on `valid`."""
     num_samples: int = Field(default=32, ge=1)
     """Number of trials, the baseline included."""
-    sampler: Literal["gp", "tpe", "random", "cmaes"] | BaseSampler = "gp"
-    """Optuna sampler, by name or as an object."""
-    scheduler: Literal["promoting", "asha", "none"] = "promoting"
+    sampler: SamplerName | BaseSampler = SAMPLER
+    """By name (`choices.SAMPLERS`), or an Optuna sampler object."""
+    scheduler: Scheduler = SCHEDULER
     """Early stopping: promoting ASHA, stopping ASHA, or none."""
-    grace_period: int = Field(default=3, ge=1)
+    grace_period: int = Field(default=GRACE_PERIOD, ge=1)
     """Epochs before a trial may be stopped: the first rung."""
-    reduction_factor: int = Field(default=3, ge=2)
+    reduction_factor: int = Field(default=REDUCTION_FACTOR, ge=2)
     """One in so many trials goes on from each rung; rungs stand at grace_period x its powers."""
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     """Changes to `config` that are worth a trial each, right after the baseline."""

@@ -67,7 +67,8 @@ import numpy as np
 import optuna
 
 from search.schedulers.asha import make_scheduler
-from search.schedulers.searcher import SAMPLER, SCHEDULER, OptunaAsha
+from search.schedulers.searcher import AshaSearcher
+from search.study.choices import SAMPLER, SCHEDULER
 from tests.benchmarks import rivals, syne
 from tests.benchmarks.lcbench import EPOCHS, SPACE, LCBench, references, tasks
 from tests.benchmarks.shared import shared_data
@@ -84,7 +85,7 @@ Method = Callable[[int], rivals.Pair]
 
 def ours(seed: int, sampler: str = SAMPLER, scheduler: str = SCHEDULER) -> rivals.Pair:
     """The project's searcher and scheduler, with their defaults unless something else is named."""
-    searcher = OptunaAsha(
+    searcher = AshaSearcher(
         SPACE,
         metric=rivals.METRIC,
         mode="max",

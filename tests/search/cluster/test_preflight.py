@@ -12,14 +12,21 @@ from data_prep.prepare import prepare
 from search.cluster.check import batch_finding, expected_epochs, forecast
 from search.cluster.node_data import find_or_fetch, holds
 from search.cluster.node_probe import Answer
-from search.cluster.preflight import blocking, data_findings, disk, named_files, version_findings
+from search.cluster.preflight import (
+    blocking,
+    data_findings,
+    disk,
+    early_stopping,
+    named_files,
+    version_findings,
+)
 from search.cluster.resources import Cluster, Node
 from search.cluster.storage import Storage, search_storage
 from search.cluster.trial_cost import Measured, extremes
 from search.digits import STUDY
 from search.dog_breed import STUDY as DOGS
 from search.records.versions import versions
-from search.study.overrides import ends
+from search.study.overrides import customise, ends
 from search.study.space import distribution
 from trainables.dog_breed import CONFIG
 
@@ -41,6 +48,17 @@ def test_other_versions_block_only_where_they_bind() -> None:
     assert "nodes 10.0.0.2, 10.0.0.3 has torch 1.0 (here " in found[0].text
     numpy = dataclasses.replace(GOOD, versions={**versions(), "numpy": "1.0"})
     assert [f.level for f in version_findings(nodes(numpy))] == ["warning"]
+
+
+def test_a_budget_that_ends_before_the_first_rung_is_said() -> None:
+    (finding,) = early_stopping(customise(STUDY, sets=["grace_period=3"], num_epochs=3))
+    assert finding.level == "warning"
+    assert finding.text == (
+        "early stopping: none, as trials end at epoch 3, before any two are compared;"
+        " set grace_period (now 3) lower, or --num-epochs higher"
+    )
+    assert early_stopping(customise(STUDY, sets=["grace_period=3"], num_epochs=4)) == []
+    assert early_stopping(customise(STUDY, sets=["scheduler=none"], num_epochs=3)) == []
 
 
 def test_full_disks_and_missing_files_block(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.samplers.gp_model import Surrogate, negative_log_posterior, standardise
+from search.samplers.gp_model import GPModel, negative_log_posterior, standardise
 
 
 def test_the_gradient_of_the_fit_is_right() -> None:
     rng = np.random.default_rng(0)
     x, s, y = rng.random((40, 3)), rng.choice([0.2, 0.5, 1.0], 40), rng.normal(size=40)
     gaps = (x[:, None] - x[None]) ** 2
-    theta = Surrogate.default(3).theta + 0.3 * rng.normal(size=8)
+    theta = GPModel.default(3).theta + 0.3 * rng.normal(size=8)
     _, gradient = negative_log_posterior(theta, gaps, s, y)
     steps = 1e-5 * np.eye(8)
     numeric = [
@@ -30,7 +30,7 @@ def test_short_trainings_tell_of_long_ones() -> None:
     x = rng.random((60, 2))
     s = np.where(np.arange(60) < 50, 0.3, 1.0)
     y = standardise(-((x[:, 0] - 0.3) ** 2) + s)
-    model = Surrogate.default(2).tune(x, s, y).condition(x, s, y)
+    model = GPModel.default(2).tune(x, s, y).condition(x, s, y)
     new = rng.random((200, 2))
     mean, std = model.predict(new, 1.0)
     assert np.corrcoef(mean, -((new[:, 0] - 0.3) ** 2))[0, 1] > 0.95

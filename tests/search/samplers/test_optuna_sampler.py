@@ -6,26 +6,22 @@ import math
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from optuna.trial import TrialState
 
 from search.records.statuses import Status
-from search.samplers.optuna_sampler import RungProposals, make_sampler
-from search.samplers.trial import Observed
-from tests.searching import PLANE, SAMPLERS, SPACE, Past, drive, searcher
+from search.samplers.gp_sampler import GPSampler
+from search.samplers.optuna_sampler import tpe
+from search.samplers.trial import SearchTrial
+from tests.searching import PLANE, Past, drive, searcher
 
 
 def bowl(config: dict[str, Any]) -> float:
     return float(1 - (config["x"] - 0.7) ** 2 - (config["y"] - 0.2) ** 2)
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    ["gp", "tpe", "cmaes", optuna.samplers.NSGAIISampler(population_size=10, seed=1)],
-    ids=["gp", "tpe", "cmaes", "object"],
-)
-def test_samplers_find_the_top_of_a_hill(sampler: Any) -> None:
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "cmaes"])
+def test_samplers_find_the_top_of_a_hill(sampler: str) -> None:
     search = searcher(PLANE, sampler=sampler, num_samples=60)
     configs = drive(search, bowl)
     assert max(bowl(config) for config in configs) > 0.99
@@ -60,7 +56,7 @@ def test_a_region_that_crashes_is_avoided(
 
 
 def test_a_sampler_sees_one_rung_and_bad_trials_as_worst() -> None:
-    proposals = RungProposals(PLANE, "tpe", "max", (1, 3, 9), 0)
+    proposals = tpe(PLANE, "max", (1, 3, 9), 0)
     told: list[tuple[dict[int, float], Status]] = [
         ({1: 0.1, 2: 0.2, 3: 0.3}, "paused"),
         ({1: 0.2, 2: 0.3, 3: 0.4, 4: 0.9}, "running"),
@@ -71,10 +67,10 @@ def test_a_sampler_sees_one_rung_and_bad_trials_as_worst() -> None:
         ({}, "running"),
     ]
     trials = [
-        Observed(f"t{number:04d}", {"x": 0.1 * number, "y": 0.5}, "sampler", values, status)
+        SearchTrial(f"t{number:04d}", {"x": 0.1 * number, "y": 0.5}, "sampler", values, status)
         for number, (values, status) in enumerate(told)
     ]
-    outside = Observed("t0007", {"x": 2.0, "y": 0.5}, "baseline", {1: 0.9, 3: 0.9}, "completed")
+    outside = SearchTrial("t0007", {"x": 2.0, "y": 0.5}, "baseline", {1: 0.9, 3: 0.9}, "completed")
     view = proposals._view([*trials, outside])
     assert [(trial.state, trial.values) for trial in view] == [
         (TrialState.COMPLETE, [0.3]),
@@ -87,7 +83,6 @@ def test_a_sampler_sees_one_rung_and_bad_trials_as_worst() -> None:
 
 
 def test_tpe_groups_the_knobs_of_a_conditional_space() -> None:
-    assert isinstance(make_sampler("tpe", SPACE, 0), optuna.samplers.TPESampler)
     search = searcher(sampler="tpe", num_samples=60)
     configs = drive(search, lambda config: config.get("lr_period", 0) + config["lr"])
     assert max(config.get("lr_period", 0) for config in configs) >= 19
@@ -102,20 +97,16 @@ def test_warm_trials_guide_the_first_proposals() -> None:
     assert np.median([bowl(config) for config in configs]) > 0.99
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_cost_of_a_proposal_does_not_grow_with_the_search(sampler: str) -> None:
+def test_a_model_and_a_view_hold_a_bounded_part_of_a_long_search() -> None:
     rng = np.random.default_rng(0)
     trials = []
     for number in range(2000):
         values = dict.fromkeys([1] if number % 3 else [1, 3, 9], float(rng.random()))
         config = {"x": float(rng.random()), "y": float(rng.random())}
-        trials.append(Observed(f"t{number:04d}", config, "sampler", values, "stopped"))
-    search = searcher(PLANE, sampler=sampler, scheduler="promoting", grace_period=1)
-    proposals = search._untried._proposals
-    if isinstance(proposals, RungProposals):
-        assert len(proposals._view(trials)) <= 250
-    else:
-        assert proposals.propose(trials, lambda config: True) is not None
-        assert proposals.model is not None
-        assert len(proposals.model.y) <= 160
-        assert {1.0, 0.0} < set(proposals.model.s.tolist())
+        trials.append(SearchTrial(f"t{number:04d}", config, "sampler", values, "stopped"))
+    assert len(tpe(PLANE, "max", (1, 3, 9), 0)._view(trials)) == 250
+    sampler = GPSampler(PLANE, "max", (1, 3, 9), 3)
+    assert sampler.propose(trials, lambda config: True) is not None
+    assert sampler.model is not None
+    assert len(sampler.model.y) == 160
+    assert {1.0, 0.0} < set(sampler.model.s.tolist())

@@ -11,10 +11,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from search.samplers.trial import Observed
+from search.samplers.trial import SearchTrial
 from search.schedulers.asha import make_scheduler
 from search.schedulers.rungs import Rungs
-from search.schedulers.searcher import OptunaAsha
+from search.schedulers.searcher import AshaSearcher
 from search.study.rung_levels import rung_levels
 from search.study.space import Space
 from tests.benchmarks.simulator import SimulatedTrial, Simulation
@@ -28,9 +28,9 @@ def curve(config: dict[str, Any]) -> np.ndarray:
     return np.array([config["quality"] * (1 - math.exp(-e / 9)) for e in range(1, EPOCHS + 1)])
 
 
-def pair(scheduler: str, **settings: Any) -> tuple[OptunaAsha, Any]:
+def pair(scheduler: str, **settings: Any) -> tuple[AshaSearcher, Any]:
     settings = {"num_samples": 30, "grace_period": 1, "sampler": "random", **settings}
-    searcher = OptunaAsha(
+    searcher = AshaSearcher(
         SPACE, metric="valid_acc", mode="max", num_epochs=EPOCHS, scheduler=scheduler, **settings
     )
     return searcher, make_scheduler(searcher)
@@ -137,7 +137,7 @@ def test_stopping_cuts_below_the_percentile_of_the_others() -> None:
     outcomes = []
     for trial_id, value in (("a", 0.5), ("b", 0.4), ("c", 0.6), ("d", 0.55), ("e", 0.54)):
         rungs.record(trial_id, 1, value)
-        outcomes.append(rungs.cut(trial_id, 0))
+        outcomes.append(rungs.below_cutoff(trial_id, 0))
     # 75 % quantiles of those before: none, .5, .475, .55 (an equal goes on), .5625
     assert outcomes == [False, True, False, False, True]
 
@@ -263,12 +263,12 @@ def test_choosing_is_idempotent_until_the_trial_runs() -> None:
 def test_rungs_survive_a_resume() -> None:
     """What earlier sessions did, in any state, stands in the rungs as if nothing had happened."""
     past = [
-        Observed("t0000", {}, "sampler", {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, "lost"),
-        Observed("t0001", {}, "sampler", {1: 0.2}, "paused"),
-        Observed("t0002", {}, "sampler", {1: 0.3}, "stopped"),
-        Observed("t0003", {}, "sampler", {1: 0.05, 2: 0.06}, "failed"),
-        Observed("t0004", {}, "sampler", {1: 0.1, 2: 0.2, 3: 0.35}, "running"),
-        Observed("t0005", {}, "sampler", {}, "running"),
+        SearchTrial("t0000", {}, "sampler", {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}, "lost"),
+        SearchTrial("t0001", {}, "sampler", {1: 0.2}, "paused"),
+        SearchTrial("t0002", {}, "sampler", {1: 0.3}, "stopped"),
+        SearchTrial("t0003", {}, "sampler", {1: 0.05, 2: 0.06}, "failed"),
+        SearchTrial("t0004", {}, "sampler", {1: 0.1, 2: 0.2, 3: 0.35}, "running"),
+        SearchTrial("t0005", {}, "sampler", {}, "running"),
     ]
     rungs = Rungs((1, 3, 9), 3, "max", pausing=True)
     rungs.replay(past)

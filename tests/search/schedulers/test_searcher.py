@@ -63,6 +63,16 @@ def test_a_finite_space_is_exhausted_to_the_last_configuration(sampler: str) -> 
     assert len(drive(search, lambda config: config.get("lr_period", 0))) == 12
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_with_every_knob_fixed_there_is_one_trial(sampler: str) -> None:
+    search = searcher({}, sampler=sampler, baseline=BASELINE, num_samples=20)
+    assert [config["_origin"] for config in drive(search, lambda config: 0.5)] == ["baseline"]
+    assert search.exhausted == "the search space holds no further configuration"
+    past = [Past("t0000", BASELINE, {9: {"valid_acc": 0.5}}, origin="baseline")]
+    again = searcher({}, sampler=sampler, baseline=BASELINE, num_samples=20, past=past)
+    assert again.suggest("ray") == Searcher.FINISHED
+
+
 def test_a_baseline_outside_its_range_is_trial_0_all_the_same() -> None:
     search = searcher(baseline={**BASELINE, "lr": 5.0}, num_samples=30)
     configs = drive(search, lambda config: config["lr"])
@@ -123,13 +133,6 @@ def test_as_many_as_there_is_room_for_and_one_more_are_handed_out() -> None:
     assert search.suggest("4") is None
     search.on_trial_complete("0", {"epoch": 9, "valid_acc": 0.5})
     assert isinstance(search.suggest("4"), dict)
-
-
-def test_after_stop_proposing_nothing_new_is_tried() -> None:
-    search = searcher()
-    drive(search, lambda config: config["lr"], most=4)
-    search.stop_proposing()
-    assert search.suggest("ray") == Searcher.FINISHED
 
 
 def test_wrong_settings_are_one_clear_line() -> None:

@@ -54,6 +54,9 @@ BASELINE = {
         ("hidden=1..512:log", int, IntDistribution(1, 512, log=True)),
         ("dropout=0..1", float, FloatDistribution(0.0, 1.0)),
         ("dropout=0..0.5:0.1", None, FloatDistribution(0.0, 0.5, step=0.1)),
+        ("lr=0.1..0.3:0.1", float, FloatDistribution(0.1, 0.3, step=0.1)),
+        ("lr=0.1..0.35:0.1", float, FloatDistribution(0.1, 0.3, step=0.1)),
+        ("lr=0.1..0.3:0.2", float, FloatDistribution(0.1, 0.3, step=0.2)),
         ("lr=-1..1e0", None, FloatDistribution(-1.0, 1.0)),
         ("schedule = constant, step", None, CategoricalDistribution(["constant", "step"])),
         ("nesterov=true,false", None, CategoricalDistribution([True, False])),
@@ -145,6 +148,24 @@ def test_a_finite_space_is_listed_without_repetition() -> None:
     }
     assert len(points) == 4
     assert grid(SPACE) is None
+
+
+def test_a_step_is_taken_as_it_is_written() -> None:
+    """0.1 + 2 x 0.1 is 0.30000000000000004: above the range, and a second name for 0.3."""
+    name, knob = parse_range("lr=0.1..0.3:0.1", float)
+    space: Space = {name: knob, "dropout": FloatDistribution(0.0, 0.4, step=0.1)}
+    points = grid(space)
+    assert points is not None
+    assert {point["lr"] for point in points} == {0.1, 0.2, 0.3}
+    assert {point["dropout"] for point in points} == {0.0, 0.1, 0.2, 0.3, 0.4}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    encoding = Encoding(space)
+    draws = encoding.draw(100, np.random.default_rng(0))
+    for configs in (
+        [suggest(study.ask(), space) for _ in range(100)],
+        [encoding.config(draw) for draw in draws],
+    ):
+        assert {key(config) for config in configs} == {key(point) for point in points}
 
 
 def test_optuna_suggests_inside_the_space() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from pydantic import ValidationError
 
+from search.errors import UsageError
 from search.study.loading import TASKS, load_study
 from search.study.overrides import customise
+from search.study.space import When
 from trainables.cifar10 import CONFIG, RECIPE
 
 
@@ -27,6 +31,34 @@ def test_what_the_user_fixes_holds_for_the_points_too() -> None:
 
 def test_a_point_outside_the_users_range_is_left_out() -> None:
     assert customise(load_study("cifar10"), ranges=["label_smoothing=0..0.05"]).points == []
+
+
+@pytest.mark.parametrize(("task", "low", "high"), [("cifar10", 2, 40), ("dog_breed", 2, 30)])
+def test_a_range_of_the_users_keeps_the_knobs_condition(task: str, low: int, high: int) -> None:
+    study = customise(load_study(task), ranges=[f"lr_period={low}..{high}"])
+    assert study.space["lr_period"] == When("schedule", ("step",), IntDistribution(low, high))
+    assert list(study.space) == list(load_study(task).space)
+    back = customise(load_study(task), sets=["lr_decay=0.5"], ranges=["lr_decay=0.1..0.9"])
+    assert back.space["lr_decay"] == When("schedule", ("step",), FloatDistribution(0.1, 0.9))
+
+
+def test_a_range_under_a_condition_that_is_fixed() -> None:
+    study = load_study("cifar10")
+    plain = customise(study, sets=["schedule=step"], ranges=["lr_period=2..30"])
+    assert plain.space["lr_period"] == IntDistribution(2, 30)
+    never = "lr_period=2..30: this knob exists only while schedule is step, and that is set to"
+    with pytest.raises(UsageError, match=f"{never} cosine"):
+        customise(study, sets=["schedule=cosine"], ranges=["lr_period=2..30"])
+
+
+def test_a_sampler_has_a_known_name() -> None:
+    study = load_study("digits")
+    assert customise(study, sets=["sampler=tpe"]).sampler == "tpe"
+    names = "unknown sampler 'magic': choose gp, tpe, random or cmaes"
+    with pytest.raises(UsageError, match=names):
+        customise(study, sets=["sampler=magic"])
+    with pytest.raises(ValidationError, match=names):
+        dataclasses.replace(study, sampler="magic")
 
 
 @pytest.mark.parametrize("task", TASKS)
