@@ -57,7 +57,7 @@ def checked(
     """A class that no labelled image has is never scored: the last class would be taken for it."""
     answers = {images[path]: label for path, label in labels.items() if label in classes}
     unknown = [f"{images[path]}: {name}" for path, name in labels.items() if name not in classes]
-    rest = sorted(set(images.values()) - answers.keys())
+    rest = sorted(set(images.values()) - {images[path] for path in labels})
     return AnswerKey(
         answers,
         {"answers_of_no_class": sorted(unknown), "test_images_without_answer": rest},

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from data_prep.image_names import suffix
 from data_prep.image_tree import find_images
 from data_prep.inspect_images import ImageFacts, inspect_images
 from data_prep.labelled import Labelled, ids_of, read_labelled
@@ -80,7 +80,7 @@ def audit(
         "undecodable": undecodable(facts, paths, "train/"),
         "undecodable_test": undecodable(facts, paths, "test/"),
         "other_test_files": list(test.others),
-        "unused_folders": not_used(source.beside),
+        "unused_folders": not_used(source),
         "left_packed": sorted(source.left_packed),
     }
     if not labels:
@@ -123,10 +123,16 @@ def undecodable(
     )
 
 
-def not_used(folders: Sequence[Path]) -> list[str]:
-    """Folders that hold images and are no part, with their number."""
-    numbers = {folder.name: len(find_images(folder).files) for folder in folders}
-    return [f"{name}: {number} images" for name, number in numbers.items() if number]
+def not_used(source: SourceFiles) -> list[str]:
+    """Folders of the source that hold images and are no part of it, with their number."""
+    used = [path for path in (source.train, source.valid, source.test) if path is not None]
+    numbers: Counter[str] = Counter()
+    for root in source.roots:
+        if root != source.train and source.train not in root.parents:
+            tree = find_images(root, skip=used)
+            images = [*tree.files, *filter(suffix, tree.others)]
+            numbers.update(path.rpartition("/")[0] or root.name for path in images)
+    return [f"{name}: {number} images" for name, number in sorted(numbers.items())]
 
 
 def lost_classes(seen: Mapping[str, int], labels: Mapping[str, str]) -> list[str]:

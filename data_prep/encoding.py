@@ -11,9 +11,12 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+
+from data_prep.image_names import without_suffix
 
 BOMS = {  # the longer of two that begin alike first
     codecs.BOM_UTF8: "utf-8-sig",
@@ -26,6 +29,7 @@ SURE = 0.95  # share of the likelihood that one reading must have
 RARE = 1e-9  # likelihood of a character that words of an encoding's languages hardly have
 PLAUSIBLE = 1e-5  # mean likelihood of a character below which a reading is none
 MAX_WORDS = 2000  # of different words that are weighed
+CELL_END = re.compile(r"[,;\t|\r\n\"]+")
 WORD = re.compile(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*")
 
 WESTERN = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿœß"  # cp1252
@@ -37,12 +41,18 @@ HANGUL = re.compile("[\uac00-\ud7a3]")
 
 
 def decode_table(
-    data: bytes, path: object, encoding: str | None, trust_utf8: bool
+    data: bytes,
+    path: object,
+    encoding: str | None,
+    trust_utf8: bool = False,
+    known: Iterable[str] = (),
 ) -> tuple[str, str]:
     """The text of a table, and its encoding; the given one is the user's, `path` is for errors.
 
     With `trust_utf8` what is valid UTF-8 is read as that, whatever the user named (for the files
-    beside the one that it was named for). Raises ValueError that names the option `--encoding`.
+    beside the one that it was named for). `known` are names that cells may have, of files or
+    classes: where letters do not tell the reading, these do. Raises ValueError that names the
+    option `--encoding`.
     """
     bom = next((name for mark, name in BOMS.items() if data.startswith(mark)), None)
     asked = None if trust_utf8 and decoded(data, "utf-8") is not None else encoding
@@ -50,7 +60,7 @@ def decode_table(
         return decode_as(data, path, bom or asked or "")
     name = utf16_without_mark(data) or "utf-8"
     text = decoded(data, name)
-    return (text, name) if text is not None else decode_local(data, path)
+    return (text, name) if text is not None else decode_local(data, path, known)
 
 
 def decode_as(data: bytes, path: object, encoding: str) -> tuple[str, str]:
@@ -86,31 +96,51 @@ def utf16_without_mark(data: bytes) -> str | None:
     return None
 
 
-def decode_local(data: bytes, path: object) -> tuple[str, str]:
-    """The text and encoding of the reading whose letters fit by far the best.
+def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, str]:
+    """The text and encoding of the reading that has known names, or whose letters fit by far best.
 
-    Raises ValueError where no one does.
+    Raises ValueError where there is none.
     """
-    likelihoods: dict[str, float] = {}
-    names: dict[str, str] = {}
-    for name, weigh in ENCODINGS.items():
-        text = decoded(data, name)
-        if text is None:
-            continue
-        words = sorted(set(WORD.findall(text)))[:MAX_WORDS]
-        names.setdefault(text, name)
-        likelihood = likelihood_of(words, weigh)
-        likelihoods[text] = max(likelihood, likelihoods.get(text, -math.inf))
-    ranked = sorted(likelihoods, key=lambda text: -likelihoods[text])
-    if ranked and is_plausible(ranked[0], likelihoods[ranked[0]]):
-        rest = sum(math.exp(likelihoods[text] - likelihoods[ranked[0]]) for text in ranked[1:])
-        if 1 / (1 + rest) >= SURE:
-            return ranked[0], names[ranked[0]]
+    texts = {name: decoded(data, name) for name in ENCODINGS}
+    names = {text: name for name, text in reversed(texts.items()) if text is not None}
+    likelihoods = {text: likelihood(text, ENCODINGS[name]) for text, name in names.items()}
+    ranked = sorted(names, key=lambda text: -likelihoods[text])
+    best = best_known(ranked, known) or (ranked and surely_best(ranked, likelihoods))
+    if best:
+        return best, names[best]
     readings = "; ".join(f"{names[text]} reads {first_word(text)!r}" for text in ranked[:3])
     raise ValueError(
         f"{path} is not UTF-8 and its encoding cannot be told ({readings or 'none fits'}):"
         " name it with --encoding"
     )
+
+
+def best_known(texts: Sequence[str], known: Iterable[str]) -> str | None:
+    """The reading with the most known names, where no other has as many."""
+    odd = {unicodedata.normalize("NFC", name) for name in known if not name.isascii()}
+    numbers = {text: len(odd.intersection(cell_names(text))) for text in texts} if odd else {}
+    most = [text for text in numbers if numbers[text] == max(numbers.values()) > 0]
+    return most[0] if len(most) == 1 else None
+
+
+def cell_names(text: str) -> set[str]:
+    """Cells, and paths in them without folders and suffix."""
+    cells = {cell.strip() for cell in CELL_END.split(text)}
+    return cells | {without_suffix(cell) for cell in cells}
+
+
+def surely_best(ranked: Sequence[str], likelihoods: Mapping[str, float]) -> str | None:
+    """The first reading, where it is plausible and far more likely than all others together."""
+    best = ranked[0]
+    letters = sum(not char.isascii() for word in odd_words(best) for char in word)
+    rest = sum(math.exp(likelihoods[text] - likelihoods[best]) for text in ranked[1:])
+    plausible = likelihoods[best] > letters * math.log(PLAUSIBLE)
+    return best if plausible and 1 / (1 + rest) >= SURE else None
+
+
+def odd_words(text: str) -> list[str]:
+    """Words that are not plain ASCII, each once."""
+    return sorted(set(WORD.findall(text)))[:MAX_WORDS]
 
 
 def first_word(text: str) -> str:
@@ -119,17 +149,11 @@ def first_word(text: str) -> str:
     return found.group()[:20] if found else ""
 
 
-def is_plausible(text: str, likelihood: float) -> bool:
-    """Whether most letters are those of the encoding's languages."""
-    letters = sum(not char.isascii() for word in set(WORD.findall(text)) for char in word)
-    return likelihood > letters * math.log(PLAUSIBLE)
-
-
-def likelihood_of(words: Iterable[str], weigh: Callable[[str, str], float]) -> float:
+def likelihood(text: str, weigh: Callable[[str, str], float]) -> float:
     """Logarithm of how likely the words' letters are, each with the character before it."""
     return sum(
         math.log(RARE if before.islower() and char.isupper() else max(weigh(char, before), RARE))
-        for word in words
+        for word in odd_words(text)
         for before, char in pairwise(f" {word}")
         if not char.isascii()
     )

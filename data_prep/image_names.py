@@ -17,3 +17,9 @@ def suffix(path: str) -> str:
     """The file's suffix in small letters, with the dot; empty where it is none of an image."""
     ending = os.path.splitext(path)[1].lower()
     return ending if ending in IMAGE_SUFFIXES else ""
+
+
+def without_suffix(path: str) -> str:
+    """The last part of the path, without the suffix of an image."""
+    name = path.rsplit("/", 1)[-1]
+    return stem(name) if suffix(name) else name

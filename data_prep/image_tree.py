@@ -11,6 +11,7 @@ from pathlib import Path
 from data_prep.image_names import stem, suffix
 from data_prep.safe_names import is_line
 
+ASIDE = ".prepare"  # inside a prepared folder: what was unpacked, facts of the images, the lock
 MACOSX = "__MACOSX"  # what macOS adds to archives: no image of the user's
 
 
@@ -57,12 +58,17 @@ def find_images(folder: Path, skip: Collection[Path] = ()) -> ImageTree:
 
 
 def walk(folder: str, inside: str, left_out: Set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file and empty folder below the folder, with its path; `left_out` are real paths."""
+    """Every file and empty folder below the folder, with its path; `left_out` are real paths.
+
+    Folders that `prepare` made are left out as well.
+    """
     here = left_out | {os.path.realpath(folder)}  # a link to a folder above would have no end
     try:
         with os.scandir(folder) as entries:
             found = list(entries)
     except OSError:  # no permission
+        return
+    if any(entry.name == ASIDE for entry in found):
         return
     for entry in found:
         path = f"{inside}{entry.name}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from data_prep.class_folders import class_labels, empty_classes, without_wrappers
 from data_prep.columns import id_place, is_label_name, label_place
-from data_prep.image_names import suffix
+from data_prep.image_names import stem, suffix
 from data_prep.image_tree import ImageTree, find_images, image_ids
 from data_prep.labels import LabelTable, read_labels
 from data_prep.layout import Layout, SourceOptions
@@ -65,14 +65,15 @@ def choose_table(
 
     Class folders win over a table that no usual name says to hold labels.
     """
+    stems = [stem(path) for path in tree.files]
     if source.labels is not None:
-        return read_table(source.labels, options.encoding)
+        return read_table(source.labels, options.encoding, known=stems)
     has_classes = bool(class_labels(tree))
     index = FileIndex(tree.files)
     fits: dict[int, list[Table]] = {}
     for path in source.tables:
         try:
-            table = read_table(path, options.encoding)
+            table = read_table(path, options.encoding, known=stems)
             ids = id_place(table, tree.files, options.id_column)
             named = options.label_column or layout.label_column
             labels = label_place(table, ids, options.label_column, layout.label_column)
@@ -101,8 +102,9 @@ def from_table(layout: Layout, table: Table, tree: ImageTree, found: LabelTable)
     notes: list[str] = []
     usual = ("id", layout.label_column)
     if found.columns != usual or table.encoding not in ("utf-8", "utf-8-sig"):
+        odd = next((f" as in {name}" for name in found.seen if not name.isascii()), "")
         notes.append(
-            f"{table.path.name} ({table.encoding}): ids in {found.columns[0]!r}, labels in"
+            f"{table.path.name} ({table.encoding}{odd}): ids in {found.columns[0]!r}, labels in"
             f" {found.columns[1]!r}"
         )
     loosely, near = found.matches.loosely, found.matches.near
@@ -137,8 +139,8 @@ def from_folders(layout: Layout, tree: ImageTree, valid: ImageTree | None) -> La
         sides |= {above + path: side for path in named} if valid is not None else {}
         others += [above + path for path in part.files if path not in named]
         others += [above + path for path in part.others if "/" in path or suffix(path)]
-        seen += Counter(named.values())
-        seen |= Counter(dict.fromkeys(empty_classes(part), 0))
+        seen.update(dict.fromkeys(empty_classes(part), 0))
+        seen.update(named.values())
     notes = [f"classes: the folders in {trees[TRAIN].folder}"]
     if valid is not None:
         notes.append("split: as given by the folders train and valid")

@@ -51,11 +51,10 @@ def read_labels(
     images, said = by_image(good, matches)
     contradictory = {image for image in images if len(images[image]) > 1}
     missing = {name for name, _ in good if name not in matches.found} - contradictory
+    unusable = contradictory | missing
     return LabelTable(
         labels={
-            image: next(iter(labels))
-            for image, labels in images.items()
-            if image not in contradictory | missing
+            image: next(iter(labels)) for image, labels in images.items() if image not in unusable
         },
         rows=len(rows) + len(table.broken),
         seen=Counter(label for _, label in good),

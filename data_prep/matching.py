@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from data_prep.image_names import stem, suffix
+from data_prep.image_names import stem, suffix, without_suffix
 
 ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
@@ -51,15 +51,10 @@ class FileIndex:
         return None
 
 
-def without_suffix(path: str) -> str:
-    """The last part of the path, without the suffix of an image."""
-    name = path.rsplit("/", 1)[-1]
-    return stem(name) if suffix(name) else name
-
-
 def same_folder(one: str, other: str) -> bool:
     """Whether the folders of two paths, as far as both have them, are the same from the file up."""
-    pairs = zip(one.split("/")[-2::-1], other.split("/")[-2::-1], strict=False)
+    parts = one.replace("\\", "/").split("/")
+    pairs = zip(parts[-2::-1], other.split("/")[-2::-1], strict=False)
     return all(a == b for a, b in pairs)
 
 
@@ -73,7 +68,8 @@ def closest(paths: list[str], wanted: str) -> list[str]:
 def match(names: Iterable[str], paths: Iterable[str]) -> Matches:
     """The image of each name; a name that has none exactly may have one that is nearly the same.
 
-    A near one counts where neither another name nor another image without a name resembles it.
+    A near one counts where neither another name nor another image without a name resembles it, and
+    the folders that both have are the same.
     """
     index = FileIndex(paths)
     wanted = list(dict.fromkeys(names))
@@ -83,7 +79,8 @@ def match(names: Iterable[str], paths: Iterable[str]) -> Matches:
     loosely: list[str] = []
     near: list[str] = []
     for key, few in missing.items():
-        if len(few) == len(free.get(key, ())) == 1:
+        alone = len(few) == len(free.get(key, ())) == 1
+        if alone and same_folder(few[0].casefold(), free[key][0].casefold()):
             found[few[0]] = free[key][0]
             loosely.append(few[0])
         elif key in free:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.image_names import suffix
-from data_prep.image_tree import MACOSX
+from data_prep.image_tree import ASIDE, MACOSX
 from data_prep.layout import Layout
 from data_prep.tables import is_table
 
@@ -61,6 +61,7 @@ def find_parts(layout: Layout, folder: Path) -> Parts:
 def find_base(layout: Layout, folder: Path) -> Path:
     """The folder, not too deep, that holds `train/`, or else the first with more than one entry."""
     level = [folder]
+    passed: list[Path] = []
     for _ in range(DEPTH):
         holding = [path for path in level if first_folder([path], layout.train_folders)]
         if len(holding) > 1:
@@ -69,7 +70,8 @@ def find_base(layout: Layout, folder: Path) -> Path:
                 f"{folder} has {layout.train_folders[0]}/ in several folders ({names}): name one of"
                 f" them, or put the classes inside it ({layout.train_folders[0]}/<class>/...)"
             )
-        if holding and not any(has_images(path) for path in level if path not in holding):
+        passed += [path for path in level if path not in holding]
+        if holding and not any(map(has_images, passed)):  # else these are the class folders
             return holding[0]
         level = [inner for path in level for inner in folders(path)]
     base = folder
@@ -109,10 +111,14 @@ def tables(places: Sequence[Path]) -> Iterator[Path]:
 
 
 def folders(place: Path) -> list[Path]:
-    """Visible folders directly inside that may be opened, in the order of their names."""
+    """Visible folders directly inside that may be opened, in the order of their names.
+
+    Without those that `prepare` made.
+    """
     with os.scandir(place) as entries:
         names = sorted(e.name for e in entries if e.is_dir() and os.access(e.path, os.R_OK))
-    return [place / name for name in names if name[0] != "." and name != MACOSX]
+    paths = [place / name for name in names if name[0] != "." and name != MACOSX]
+    return [path for path in paths if not (path / ASIDE).is_dir()]
 
 
 def has_images(place: Path) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.answer_key import AnswerKey, key_from_folders, key_from_table
 from data_prep.class_folders import without_wrappers
 from data_prep.columns import id_place
+from data_prep.image_names import stem
 from data_prep.image_tree import ImageTree, find_images
 from data_prep.labelled import Labelled
 from data_prep.layout import Layout, SourceOptions
@@ -29,9 +30,13 @@ class Wanted:
     notes: list[str] = field(default_factory=list)
 
 
-def read_beside(path: Path, options: SourceOptions) -> Table:
-    """A table beside that of the labels, in its encoding or UTF-8."""
-    return read_table(path, options.encoding, trust_utf8=True)
+def read_beside(path: Path, options: SourceOptions, known: Iterable[str]) -> Table:
+    """A table beside that of the labels, in UTF-8 or the encoding that the user names.
+
+    `known` are paths of images and names of classes, which tell other encodings.
+    """
+    names = [stem(name) for name in known]
+    return read_table(path, options.encoding, trust_utf8=True, known=names)
 
 
 def test_images(
@@ -43,7 +48,7 @@ def test_images(
     free = {path: file for path, file in labelled.files.items() if path not in labelled.labels}
     if source.sample_submission is None or not free or labelled.sides:
         return ImageTree(source.train)
-    table = read_beside(source.sample_submission, options)
+    table = read_beside(source.sample_submission, options, free)
     named = match(table.column(id_place(table, free, None)), free).found
     return ImageTree(source.train, {path: free[path] for path in sorted(named.values())})
 
@@ -65,7 +70,7 @@ def wanted(
     problems: dict[str, list[str]] = {}
     notes: list[str] = []
     if source.sample_submission is not None:
-        table = read_beside(source.sample_submission, options)
+        table = read_beside(source.sample_submission, options, [*images, *classes])
         sample, problems = understand_sample(table, images, classes)
         if not table.rows and images:
             notes.append(f"{table.path.name} has no rows: every test image is predicted")
@@ -92,5 +97,5 @@ def answer_key(
     """The key of a table, or of class folders in the test folder; None where there is neither."""
     if source.test_labels is None:
         return key_from_folders(test, images, classes)
-    table = read_beside(source.test_labels, options)
+    table = read_beside(source.test_labels, options, [*images, *classes])
     return key_from_table(table, images, classes, layout.label_column)

@@ -15,6 +15,7 @@ from filelock import FileLock
 from data_prep.answer_key import answers_table
 from data_prep.audit import Audit, audit
 from data_prep.files import remove_folder, to_json, write_text
+from data_prep.image_tree import ASIDE
 from data_prep.inspect_images import load_facts, save_facts
 from data_prep.layout import FOUND, Layout, SourceOptions
 from data_prep.organise import TREES, organise, place_file, tree_names
@@ -25,7 +26,6 @@ from data_prep.source import SourceFiles, find_source
 from data_prep.split import VALID, plan_split
 from data_prep.summary import audit_record
 
-ASIDE = ".prepare"  # inside the task's folder: what was unpacked, facts of the images, the lock
 SPLIT = "split.json"  # in ASIDE: fraction and seed, which an interrupted call must not forget
 DEFAULT_FRACTION = 0.1
 

@@ -36,8 +36,8 @@ class SourceFiles:
     """Members of archives that were not unpacked: unsafe names, links, damaged ones."""
     apart: tuple[Path, ...] = ()
     """Folders inside `train` that are parts of their own, and so hold no labelled image."""
-    beside: tuple[Path, ...] = ()
-    """Folders beside `train` that are no part."""
+    roots: tuple[Path, ...] = ()
+    """The folders that were searched: the source, and what was unpacked."""
 
 
 def find_source(
@@ -58,18 +58,19 @@ def find_source(
     elif not source.is_dir():
         raise ValueError(f"--source {source} is not a folder: name the folder with the images")
     parts = find_parts(layout, source)
+    roots: tuple[Path, ...] = (source,)
     archives = find_archives(source)
     if archives and not is_complete(layout, parts):
         unpacked = aside / "unpacked"
         left_packed = unpack(archives, present_names(parts), unpacked, track)
         parts = joined(parts, find_parts(layout, unpacked))
+        roots = (source, unpacked)
     named = named_by_user(options, source)
     labels = named.labels or parts.labels
     train, apart = labelled_folder(layout, parts, labels is not None, named.image_folder)
     if train is None or not (labels or parts.tables or has_classes(train)):
         raise ValueError(not_found(layout, source))
     valid = parts.valid if labels is None and train == parts.train else None
-    used = (train, valid, parts.test, *train.parents)
     return SourceFiles(
         train=train,
         valid=valid,
@@ -80,7 +81,7 @@ def find_source(
         test_labels=parts.test_labels,
         left_packed=left_packed,
         apart=apart,
-        beside=tuple(p for p in folders(parts.base) if p not in used and train not in p.parents),
+        roots=roots,
     )
 
 

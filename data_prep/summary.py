@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.audit import Audit, words
 
 NAMED = 5  # classes that one line names
+FEW = 3  # of a kind of problem that are all named
+SHOWN = 60  # characters of each
 
 
 def audit_record(found: Audit, plan: Mapping[str, str]) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def summarise(record: Mapping[str, Any]) -> str:
     """A few lines for the reader, from what audit.json holds."""
     counts: Mapping[str, int] = record["counts"]
     lines = [
-        f"{counts['labelled']:,} labelled images of {counts['classes']} classes:"
+        f"{counts['labelled']:,} labelled images of {counts['classes']}"
+        f" class{'' if counts['classes'] == 1 else 'es'}:"
         f" {counts['train']:,} train, {counts['valid']:,} valid; {counts['test']:,} test images",
         *record.get("notes", []),
     ]
@@ -64,10 +67,9 @@ def summarise(record: Mapping[str, Any]) -> str:
         )
     if not counts["test"]:
         lines.append("no test images: there is nothing to predict")
-    found = {name: counts[name] for name in record["skipped"] if counts[name]}
+    found = [problem(name, names) for name, names in record["skipped"].items() if names]
     if found:
-        left_out = ", ".join(f"{words(name)} {count:,}" for name, count in found.items())
-        lines.append(f"left out or odd (named in audit.json): {left_out}")
+        lines.append(f"left out or odd (all named in audit.json): {', '.join(found)}")
     if counts["identical_groups"]:
         lines.append(identical_line(counts))
     if counts["small_classes"]:
@@ -75,6 +77,12 @@ def summarise(record: Mapping[str, Any]) -> str:
     if counts["test_in_train"]:
         lines.append(f"test images that are labelled images as well: {counts['test_in_train']:,}")
     return "\n".join(lines)
+
+
+def problem(name: str, names: Sequence[str]) -> str:
+    """`missing files 2 (a, b)`; of many only the first is named."""
+    some = ", ".join(one[:SHOWN] for one in names[: 1 if len(names) > FEW else FEW])
+    return f"{words(name)} {len(names):,} ({some}{', ...' if len(names) > FEW else ''})"
 
 
 def identical_line(counts: Mapping[str, int]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,19 +39,26 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(TABLE_SUFFIXES) and not name.startswith(".")
 
 
-def read_table(path: Path, encoding: str | None = None, *, trust_utf8: bool = False) -> Table:
+def read_table(
+    path: Path,
+    encoding: str | None = None,
+    *,
+    trust_utf8: bool = False,
+    known: Iterable[str] = (),
+) -> Table:
     """Read a table; the first line that is not blank is its header.
 
-    `encoding` and `trust_utf8` are those of `decode_table`. Raises ValueError when the file cannot
-    be read, its encoding cannot be told, or it is no table.
+    `encoding`, `trust_utf8` and `known` are those of `decode_table`. Raises ValueError when the
+    file cannot be read, its encoding cannot be told, or it is no table.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    text, encoding = decode_table(data, path, encoding, trust_utf8, known)
     # Python 3.10's csv refuses NUL; any control character tells a bad name as well
-    text, encoding = decode_table(data, path, encoding, trust_utf8)
-    lines = list(io.StringIO(text.replace("\0", "\x01").lstrip("\ufeff"), newline=""))
+    text = text.replace("\0", "\x01").lstrip("\ufeff")
+    lines = list(io.StringIO(text, newline=""))
     separator = find_separator([line for line in lines[:LOOK] if line.strip()])
     try:
         rows, broken = read_rows(lines, separator)

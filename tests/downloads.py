@@ -51,6 +51,30 @@ def write_download(
     return folder
 
 
+def write_table(
+    folder: Path,
+    rows: Sequence[tuple[str, str]],
+    *,
+    header: str = "id,label",
+    separator: str = ",",
+    encoding: str = "utf-8",
+    files: Sequence[str] | None = None,
+) -> Path:
+    """Write labels.csv and in train/ an image for each row, called as in `files` or `<id>.png`."""
+    write_images(folder / "train", files or [f"{row_id}.png" for row_id, _ in rows])
+    lines = [header.replace(",", separator), *(f"{i}{separator}{label}" for i, label in rows)]
+    (folder / "labels.csv").write_bytes(("\n".join(lines) + "\n").encode(encoding))
+    return folder
+
+
+def write_images(folder: Path, names: Sequence[str], first: int = 0) -> Path:
+    """Write images of random pixels that belong to their place in the list, counted from first."""
+    for number, name in enumerate(names, start=first):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(number))
+    return folder
+
+
 def cats_and_dogs(number: int = 10) -> list[tuple[str, str]]:
     """`number` rows of each of two classes."""
     return [(f"{label[0]}{i}", label) for label in ("cat", "dog") for i in range(number)]
