@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from search.errors import ProgramFault, UsageError, mistake, write_fault
 from search.options import (
     RESULTS,
     Prediction,
@@ -19,6 +21,7 @@ from search.options import (
     Submission,
 )
 from search.parameters import Panels, takes
+from search.text import masked
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -166,24 +169,44 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def guarded(arguments: list[str], debug: bool) -> int:
-    """The exit code: 0 success, 1 failure, 2 wrong argument, 130 interrupted."""
+    """The exit code: 0 success, 1 failure, 2 wrong argument, 130 interrupted, 141 closed pipe."""
     try:
-        return app(args=arguments, prog_name="resnet-tune", standalone_mode=False) or 0
+        command = typer.main.get_command(app)  # its own main() would swallow Ctrl-C and EPIPE
+        with command.make_context("resnet-tune", arguments) as context:
+            command.invoke(context)
+        return 0
+    except typer.Exit as done:
+        return done.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return complain("interrupted", 130)
+        sys.stderr.write("resnet-tune: interrupted\n")
+        return 130
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if hasattr(error, "format_message"):  # typer's own: wrong options and arguments
-            return complain(error.format_message(), 2)
-        if type(error).__name__ == "UsageError":
-            return complain(str(error), 2)
-        known = isinstance(error, ValueError | OSError)
-        text = str(error) if known else f"{type(error).__name__}: {error}; add --debug for details"
-        return complain(text, 1)
+        return tell(error)
+
+
+def tell(error: Exception) -> int:
+    """One line on standard error that says whose fault it is; the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if hasattr(error, "format_message"):  # typer's own: wrong options and arguments
+        return complain(error.format_message(), 2)
+    text = mistake(error)
+    if text is not None:
+        return complain(text, 2 if isinstance(error, UsageError) else 1)
+    fault = error if isinstance(error, ProgramFault) else ProgramFault(write_fault(error, None))
+    cause = error.__cause__ or error
+    reason = f"{type(cause).__name__}: {cause}"
+    where = f"the traceback is in {fault.log}, and --debug prints it"
+    return complain(f"this is a fault of the program, not yours ({reason}); {where}", 1)
 
 
 def complain(text: str, code: int) -> int:
     """One line on standard error."""
-    sys.stderr.write("resnet-tune: error: " + " ".join(text.split()) + "\n")
+    sys.stderr.write(masked("resnet-tune: error: " + " ".join(text.split())) + "\n")
     return code

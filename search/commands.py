@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from data_prep.prepare import prepare as prepare_data
 from data_prep.prepared import PreparedData, load_prepared
 from search import console
-from search.errors import UsageError
+from search.errors import UsageError, faults_logged
 from search.files import read_json, write_json
 from search.finishing.retrain import retrain as retrain_best
 from search.options import Finished, Prediction, Preparation, Request, Retraining
@@ -23,6 +24,7 @@ from search.records.search import Search, load
 from search.review.table import print_trials
 from search.study.loading import load_study
 from search.study.study import Study
+from search.text import masked
 
 
 def prepare(preparation: Preparation) -> PreparedData:
@@ -110,9 +112,10 @@ def run_planned(
         request,
         pack_gpus=request.gpus_per_trial == "auto",
         overrides=remembered,
-        command=["resnet-tune", *sys.argv[1:]],
+        command=[masked(word) for word in ["resnet-tune", *sys.argv[1:]]],
     )
-    found = run_search(study, data, search_dir, options)
+    with faults_logged(search_dir):
+        found = run_search(study, data, search_dir, options)
     print_trials([found], top=20)
     reason = found.stop_reason
     if reason:
@@ -121,8 +124,9 @@ def run_planned(
     return found, 130 if reason and reason.startswith("interrupted") else 0
 
 
-def opened(asked: Finished) -> tuple[Search, Study, PreparedData]:
-    """A search with the study and data it was run with."""
+@contextmanager
+def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
+    """A search with the study and data it was run with; faults in the block are logged in it."""
     found = load(asked.search_dir or latest_search(asked.results))
     study = load_study(found.info.get("overrides", {}).get("task", found.info["task"]))
     root = asked.data / study.task if asked.data is not None else Path(found.info["data"]["root"])
@@ -131,12 +135,14 @@ def opened(asked: Finished) -> tuple[Search, Study, PreparedData]:
         raise ValueError(
             f"{root} is not the data that {found.path} was searched on; prepare it again"
         )
-    return found, study, prepared
+    with faults_logged(found.path):
+        yield found, study, prepared
 
 
 def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
-    finish(*opened(retraining), retraining.trial, retraining.num_epochs)
+    with opened(retraining) as (found, study, prepared):
+        finish(found, study, prepared, retraining.trial, retraining.num_epochs)
 
 
 def finish(
@@ -164,14 +170,14 @@ def predict(prediction: Prediction) -> None:
     """Predict the test set again, or a folder of images."""
     from search.finishing.predict import predict_images, predict_test
 
-    found, study, prepared = opened(prediction)
-    if prediction.images is not None:
-        target = prediction.out or found.path / "predictions.csv"
-        count = predict_images(found.path, study, prepared, prediction.images, target)
-        console.say(f"{count} images predicted: {target}")
-        return
-    target = prediction.out or found.path / "submission.csv"
-    score = predict_test(found.path, study, prepared, target)
+    with opened(prediction) as (found, study, prepared):
+        if prediction.images is not None:
+            target = prediction.out or found.path / "predictions.csv"
+            count = predict_images(found.path, study, prepared, prediction.images, target)
+            console.say(f"{count} images predicted: {target}")
+            return
+        target = prediction.out or found.path / "submission.csv"
+        score = predict_test(found.path, study, prepared, target)
     console.say(f"submission: {target}")
     if score:
         console.say(score)
@@ -183,7 +189,8 @@ def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None
 
     searches = [load(d) for d in search_dirs or [latest_search(results)]]
     target = out or searches[0].path / "report.html"
-    console.say(f"report: {write_report(searches, target)}")
+    with faults_logged(searches[0].path):
+        console.say(f"report: {write_report(searches, target)}")
 
 
 def run(preparation: Preparation, request: Request) -> int:
@@ -199,6 +206,7 @@ def run(preparation: Preparation, request: Request) -> int:
     found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code
-    finish(found, study, load_prepared(root), None, None)
+    with faults_logged(search_dir):
+        finish(found, study, load_prepared(root), None, None)
     report([found.path], request.results, None)
     return 0

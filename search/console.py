@@ -18,21 +18,32 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from search.text import masked
+
 T = TypeVar("T")
 PLAIN_PERIOD = 30.0  # seconds between two progress lines in a pipe
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Terminal(Console):
+    """Where lines go; a pipe that its reader has closed is the caller's business."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich itself would exit with 1."""
+        raise BrokenPipeError
+
+
+out = Terminal(highlight=False, soft_wrap=True)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print one line of the result, as it is: no markup, no wrapping."""
-    out.print(text, markup=False)
+    """Print one line of the result, as it is: no markup, no wrapping, and no password."""
+    out.print(masked(text), markup=False)
 
 
 def notice(text: str) -> None:
     """Print one line about the work in progress to standard error."""
-    err.print(text, markup=False)
+    err.print(masked(text), markup=False)
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:

@@ -1,5 +1,109 @@
-"""The error of a wrong argument, importable without anything else."""
+"""What goes wrong, and whose fault it is: the user's to put right, or the program's to report."""
+
+from __future__ import annotations
+
+import dis
+import errno
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from search.text import masked
+
+ERRORS_LOG = "errors.log"
+OURS = tuple(
+    str(Path(__file__).resolve().parents[1] / name) + os.sep
+    for name in ("data_prep", "trainables", "search")
+)
+USER_MODULE = "resnet_tune_user_"  # names of study files of one's own begin with it
 
 
-class UsageError(ValueError):
-    """A wrong argument: exit code 2."""
+class UserError(ValueError):
+    """Something that the user can put right: exit code 1, one line."""
+
+
+class UsageError(UserError):
+    """A wrong argument: exit code 2, one line."""
+
+
+class ProgramFault(Exception):
+    """Its cause is a fault of the program; the traceback has been written to `log`."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self.log = log
+
+
+def mistake(error: BaseException) -> str | None:
+    """The line that tells the user what to put right; None for a fault of the program.
+
+    A ValueError or OSError counts where one of our own lines has raised it; the same error out of a
+    library or of Python itself does not, unless it names the file that could not be had.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | OSError) and raised_by_us(error.__traceback__):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; make room and start again"
+    file = users_file(error.__traceback__)
+    return file and f"task file {file} fails: {type(error).__name__}: {error}; see --debug"
+
+
+def raised_by_us(trace: TracebackType | None) -> bool:
+    """Whether the error began at a `raise` statement in one of our packages."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    if not code.co_filename.startswith(OURS):
+        return False
+    at = (one for one in dis.get_instructions(code) if one.offset == trace.tb_lasti)
+    return any(one.opname == "RAISE_VARARGS" for one in at)
+
+
+def users_file(trace: TracebackType | None) -> str | None:
+    """The study file of the user's own whose line has raised the error, if it was one."""
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).startswith(USER_MODULE):
+            return trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+    return None
+
+
+@contextmanager
+def faults_logged(folder: Path) -> Iterator[None]:
+    """A fault of the program in the block is written to `errors.log` in the folder."""
+    try:
+        yield
+    except Exception as error:
+        if mistake(error) is not None or isinstance(error, ProgramFault):
+            raise
+        raise ProgramFault(write_fault(error, folder)) from error
+
+
+def write_fault(error: BaseException, folder: Path | None) -> Path:
+    """Append the traceback to the folder's `errors.log`, or write a temporary file; its path."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    text = masked(f"{when} {' '.join(sys.argv)}\n{told}\n")
+    if folder is not None and folder.is_dir():
+        try:
+            with (folder / ERRORS_LOG).open("a", encoding="utf-8") as log:
+                log.write(text)
+            return folder / ERRORS_LOG
+        except OSError:  # a read-only copy of a search, a full disk
+            pass
+    handle, name = tempfile.mkstemp(prefix="resnet-tune-", suffix=".log", text=True)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    return Path(name)

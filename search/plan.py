@@ -20,6 +20,7 @@ from search.samplers.make import check_sampler
 from search.study.loading import load_study
 from search.study.overrides import customise
 from search.study.study import Study
+from search.text import MASK, masked
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -84,6 +85,9 @@ def gpus(text: str | float | None) -> float | None:
 
 
 def resume_command(request: Request, found: Search) -> str:
-    """The command that goes on with a search that was cut."""
+    """The command that goes on with a search that was cut; passwords are to be put in again."""
     begin = ["resnet-tune", "search", request.task, "--name", found.path.name, "--resume"]
-    return shlex.join([*begin, *words_of_later_sessions(request)])
+    command = [*begin, *words_of_later_sessions(request)]
+    shown = [masked(word) for word in command]
+    advice = f" (with the password or key in place of {MASK})" if shown != command else ""
+    return shlex.join(shown) + advice

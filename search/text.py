@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import unicodedata
 from typing import Any
 
@@ -63,3 +65,25 @@ def visible(character: str) -> str:
 
 
 TONES = {"best": "1;32", "baseline": "36", "failed": "31", "diverged": "31", "lost": "2"}
+
+
+# user:password@ of a URI; the lone user of abfs://container@account is none
+USER_INFO = re.compile(r"(?<=://)(?!(?<=abfs://)[^\s:/?#@]*@|(?<=abfss://)[^\s:/?#@]*@)[^\s/?#]*@")
+# the same where the password holds characters that should have been written as %2F and the like
+LOOSE_INFO = re.compile(r"(?<=://)[^\s/?#:@]*:(?!\d+(?:[/?#]|\s|$))[^\s'\"]*@")
+SECRET_NAME = r"[\w.-]*(?:key|secret|token|passw|pwd|sig|credential|auth)[\w.-]*"
+QUERY = re.compile(rf"(?<=[?&])({SECRET_NAME})=[^&\s#'\"]+", re.IGNORECASE)
+SECRET_VARIABLE = re.compile(r"(KEY|SECRET|TOKEN|PASSWORD)(_ID)?$")
+SHORTEST_SECRET = 8  # characters; a shorter value may well be a word that means something else
+MASK = "***"
+
+
+def masked(text: str) -> str:
+    """The text without passwords and keys: those of URIs, and the environment's own."""
+    if "://" in text:
+        text = LOOSE_INFO.sub(f"{MASK}@", USER_INFO.sub(f"{MASK}@", text))
+        text = QUERY.sub(rf"\1={MASK}", text)
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_SECRET and value in text and SECRET_VARIABLE.search(name):
+            text = text.replace(value, MASK)
+    return text

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from search.errors import USER_MODULE
 from search.errors import UsageError as UsageError
 from search.study.study import Study
 
@@ -41,7 +42,7 @@ def load_file(path: Path) -> ModuleType:
 
     if not path.is_file():
         raise UsageError(f"task file {path} does not exist")
-    name = f"resnet_tune_user_{path.stem}"
+    name = f"{USER_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
