@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.files import remove_leftovers, to_json, whole_folder, write_text
-from data_prep.images import decode, no_pillow_warnings, read_file
+from data_prep.images import no_pillow_warnings
 from data_prep.progress import Track, no_progress
 from data_prep.source import KaggleLayout
 from data_prep.split import TRAIN
-from data_prep.workers import spread, threads, usable_cores
+from data_prep.workers import spread
 from data_prep.write_arrays import (
     BYTE_VALUES,
     Job,
-    to_pixels,
     write_batch,
     write_header,
 )
@@ -205,29 +203,3 @@ def histogram_stats(counts: Sequence[int]) -> tuple[float, float]:
     squares = sum(value * value * count for value, count in enumerate(counts))
     deviation = math.sqrt(number * squares - total * total) / number
     return total / number / 255, deviation / 255
-
-
-def decode_images(files: Sequence[Path], layout: KaggleLayout) -> ImageArrays:
-    """Decode any image files as `pack` does it. Raises ValueError that names an unusable one."""
-    with no_pillow_warnings(), threads(usable_cores()) as pool:
-        decoded = list(pool.map(partial(decode_file, layout), files))
-    if layout.image_size is not None:
-        shape = (len(files), layout.image_size, layout.image_size, 3)
-        return ImageArrays(np.array(decoded, dtype=np.uint8).reshape(shape), None)
-    shapes = np.array([image.shape[:2] for image in decoded], dtype=np.int32).reshape(-1, 2)
-    flat = [image.reshape(-1) for image in decoded]
-    return ImageArrays(np.concatenate([np.zeros(0, dtype=np.uint8), *flat]), shapes)
-
-
-def decode_file(layout: KaggleLayout, path: Path) -> NDArray[np.uint8]:
-    """Decode one file."""
-    try:
-        data = read_file(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"image {path} cannot be read: {reason}") from None
-    try:
-        image = decode(data)
-    except ValueError as error:
-        raise ValueError(f"image {path} does not decode: {error}") from None
-    return to_pixels(image, *packed_size(layout, image.height, image.width))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep import cifar10, digits, dog_breed
+from data_prep.decode_files import decode_usable
 from data_prep.layout import Layout
-from data_prep.pack import ImageArrays, decode_images
+from data_prep.pack import ImageArrays
 
 VALID_EVERY = 4  # every fourth labelled image is valid
 
@@ -78,9 +79,9 @@ def write_packed(
     folder = root / "packed"
     folder.mkdir(parents=True)
     classes = sorted(set(labels))
-    arrays = decode_images(files, layout)
+    arrays = decode_usable(files, layout)[0]
     save(folder, "train_valid", arrays)
-    save(folder, "test", decode_images(test, layout))
+    save(folder, "test", decode_usable(test, layout)[0])
     mean, std = statistics(arrays.pixels)
     record = {
         "fingerprint": "of a test",

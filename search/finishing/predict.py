@@ -2,73 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_prep.pack import decode_images
+from data_prep.answer_key import load_answers
+from data_prep.decode_files import decode_usable
+from data_prep.image_tree import find_images
 from data_prep.prepared import PreparedData
 from search.console import notice
 from search.finishing.retrain import load_retrained
-from search.finishing.submission import read_sample, score_submission, write_submission
+from search.finishing.submission import Predictions, make_submission, score
 from search.study.study import Study
 from trainables.loop import predict as predict_probabilities
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SHOWN = 3  # names of files in a line about what was left out
 
 
 def predict_test(search_dir: Path, study: Study, data: PreparedData, out: Path) -> str | None:
-    """Predict `test`, write the submission; return the score line where there is an answer key."""
+    """Predict `test`, write the submission; the score line where there is an answer key.
+
+    Raises ValueError where there are no test images.
+    """
     state, config, task_data = load_retrained(search_dir, study, data.root)
     probabilities = predict_probabilities(state.model, task_data.test, config).numpy()
-    ids, probabilities = with_unreadable(data, task_data.test_ids, probabilities)
-    submission = write_submission(
-        out, study.submission, ids, task_data.classes, probabilities, data.sample_submission
-    )
+    if not task_data.test_ids:
+        raise ValueError(f"{data.root} has no test images: there is nothing to predict")
+    predictions = Predictions.of(task_data.test_ids, task_data.classes, probabilities)
+    sample = data.sample
+    if sample is not None and None in sample.images:
+        absent = [i for i, image in zip(sample.ids, sample.images, strict=True) if image is None]
+        notice(
+            f"{len(absent)} test images are missing or do not decode"
+            f" ({', '.join(absent[:SHOWN])}); their rows hold the class frequencies"
+        )
+    frequencies = data.split["label"].value_counts(normalize=True).to_dict()
+    make_submission(study.submission, predictions, sample, frequencies).write(out)
     if data.test_labels is None:
         return None
-    accuracy, log_loss = score_submission(submission, study.submission, data.test_labels)
+    accuracy, log_loss = score(predictions, load_answers(data.test_labels))
+    kind = study.submission if sample is None else sample.kind
     return f"test accuracy: {accuracy:.4f}" + (
-        f", log loss: {log_loss:.4f}" if log_loss is not None else ""
+        f", log loss: {log_loss:.4f}" if kind == "probabilities" else ""
     )
-
-
-def with_unreadable(
-    data: PreparedData, ids: Sequence[str], probabilities: NDArray[np.float32]
-) -> tuple[list[str], NDArray[np.float32]]:
-    """Add the sample submission's ids that have no usable image, with the classes' frequencies.
-
-    Kaggle wants a row for every id; the audit has counted these, and they are named here again.
-    """
-    if data.sample_submission is None:
-        return list(ids), probabilities
-    missing = sorted(set(read_sample(data.sample_submission)["id"]) - set(ids))
-    if not missing:
-        return list(ids), probabilities
-    notice(
-        f"{len(missing)} test images are missing or do not decode ({', '.join(missing[:3])});"
-        " their rows hold the class frequencies"
-    )
-    counts = data.split["label"].value_counts().reindex(list(data.classes)).to_numpy()
-    rows = np.tile((counts / counts.sum()).astype(np.float32), (len(missing), 1))
-    return [*ids, *missing], np.concatenate([probabilities, rows])
 
 
 def predict_images(
-    search_dir: Path, study: Study, data: PreparedData, images: Path, out: Path
+    search_dir: Path,
+    study: Study,
+    data: PreparedData,
+    images: Path,
+    out: Path,
+    *,
+    recursive: bool = False,
 ) -> int:
-    """Predict every image of a folder (ids are file names without suffix); the number of rows."""
+    """Predict every image of a folder, with `recursive` also those below it; the number of rows.
+
+    An id is the file's name without suffix, or its path in the folder where two files share that
+    name. What is no readable image is named and skipped. Raises ValueError where there is none.
+    """
     if not images.is_dir():
         raise ValueError(f"--images {images} is not a folder")
-    files = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise ValueError(f"--images {images} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    tree = find_images(images)
+    paths = [path for path in tree.files if recursive or "/" not in path]
+    arrays, left_out = decode_usable([tree.files[path] for path in paths], study.layout)
+    skipped = {path: left_out[tree.files[path]] for path in paths if tree.files[path] in left_out}
+    skipped |= {path: "not an image" for path in tree.others if recursive or "/" not in path}
+    if skipped:
+        told = "; ".join(f"{path}: {reason}" for path, reason in list(skipped.items())[:SHOWN])
+        notice(f"{len(skipped)} files of {images} left out ({told})")
+    if not recursive and any("/" in path for path in tree.files):
+        notice(f"sub-folders of {images} are left out; --recursive takes them too")
+    usable = [path for path in paths if path not in skipped]
+    if not usable:
+        raise ValueError(f"--images {images} holds no readable image")
+    ids = tree.ids()
     state, config, task_data = load_retrained(search_dir, study, data.root)
-    arrays = decode_images(files, study.layout)
     source = study.trainables.images_data(arrays.pixels, arrays.shapes, task_data, config)
     probabilities = predict_probabilities(state.model, source, config).numpy()
-    ids = [path.stem for path in files]
-    write_submission(out, study.submission, ids, task_data.classes, probabilities, None)
-    return len(ids)
+    predictions = Predictions.of(
+        [ids[path] for path in usable], task_data.classes, probabilities.astype(np.float64)
+    )
+    make_submission(study.submission, predictions).write(out)
+    return len(usable)

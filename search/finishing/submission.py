@@ -1,126 +1,145 @@
-"""Predicted probabilities -> the checked table that Kaggle accepts."""
+"""Predicted probabilities -> the checked table that Kaggle accepts, in the sample's own words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from data_prep.sample_submission import SampleSubmission
 from search.files import replacing
 
 Kind = Literal["label", "probabilities"]
 SUM_TOLERANCE = 1e-4
+SMALLEST = 1e-15  # probabilities are clipped there for the log loss, as Kaggle's metric does
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of each image: probabilities (N, C) of N ids and C classes."""
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[np.floating]
+    ) -> Predictions:
+        """Each row scaled to the sum 1. Raises ValueError for what is no probability."""
+        values = probabilities.astype(np.float64)
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError("submission not written: a probability is not finite or negative")
+        values /= values.sum(axis=1, keepdims=True)
+        return Predictions(tuple(ids), tuple(classes), values)
+
+    @property
+    def labels(self) -> list[str]:
+        """The likeliest class of each image."""
+        return [self.classes[i] for i in self.probabilities.argmax(axis=1)] if self.ids else []
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A table as text: columns by position, since a class may have the name of the id column."""
+
+    header: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: tuple[str, ...] | None
+    """One a row, where the kind is `label`."""
+    values: NDArray[np.float64] | None
+    """(rows, class columns), where the kind is `probabilities`."""
+
+    def write(self, path: Path) -> None:
+        """Write the CSV file, whole or not at all."""
+        with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(self.header)
+            if self.labels is not None:
+                table.writerows(zip(self.ids, self.labels, strict=True))
+            elif self.values is not None:
+                for row_id, row in zip(self.ids, self.values, strict=True):
+                    table.writerow([row_id, *(f"{value:.9g}" for value in row)])
 
 
 def make_submission(
-    kind: Kind, ids: Sequence[str], classes: Sequence[str], probabilities: NDArray[np.float32]
-) -> pd.DataFrame:
-    """One row a test image: `id,label`, or `id` and one probability column a class.
+    kind: Kind,
+    predictions: Predictions,
+    sample: SampleSubmission | None = None,
+    frequencies: Mapping[str, float] | None = None,
+) -> Submission:
+    """A row for each id of the sample, in its order, under its names of columns.
 
-    `probabilities` is (N, C), N = len(ids), C = len(classes).
+    Without a sample: a row for each image, `id,label` or `id` and a column a class. An id of the
+    sample without a readable image gets the classes' `frequencies`. A column of a class that no
+    labelled image has gets 0, and what the sample has no column for is left out; each row then sums
+    to 1 again. Raises ValueError unless Kaggle would accept the table.
     """
-    id_column = pd.Series(list(ids), name="id", dtype=str)
+    if sample is None:
+        header = ("id", "label") if kind == "label" else ("id", *predictions.classes)
+        ids, images, meant = predictions.ids, predictions.ids, predictions.classes
+    else:
+        kind = sample.kind
+        named = (sample.label_column or "label",) if kind == "label" else sample.class_columns
+        header, ids = (sample.id_column, *named), sample.ids
+        images, meant = sample.images, sample.classes
+    rows = with_fallback(predictions, images, frequencies)
+    check_ids(ids)
     if kind == "label":
-        labels = [classes[i] for i in probabilities.argmax(axis=1)]
-        return pd.DataFrame({"id": id_column, "label": labels})
-    normalised = probabilities.astype(np.float64)
-    normalised /= normalised.sum(axis=1, keepdims=True)
-    return pd.concat([id_column, pd.DataFrame(normalised, columns=list(classes))], axis=1)
-
-
-def read_sample(path: Path) -> pd.DataFrame:
-    """The sample submission with ids as text. Raises ValueError when it is no such table."""
-    try:
-        sample = pd.read_csv(path, dtype={0: str}, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"sample submission {path} cannot be read: {error}") from None
-    return sample.rename(columns={sample.columns[0]: "id"}).astype({"id": str})
-
-
-def like_sample(submission: pd.DataFrame, sample: pd.DataFrame) -> pd.DataFrame:
-    """The submission with its rows and columns in the sample's order.
-
-    Raises ValueError when ids or columns are not the same set.
-    """
-    ours, theirs = set(submission["id"]), set(sample["id"])
-    if ours != theirs or len(submission) != len(sample):
-        missing, extra = sorted(theirs - ours), sorted(ours - theirs)
-        raise ValueError(
-            f"submission not written: {len(missing)} ids of the sample have no prediction"
-            f" {missing[:3]} and {len(extra)} predictions are not in the sample {extra[:3]};"
-            " is the test folder complete?"
-        )
-    if set(submission.columns) != set(sample.columns):
-        difference = sorted(set(submission.columns) ^ set(sample.columns))
-        raise ValueError(
-            f"submission not written: columns differ from the sample submission: {difference[:5]}"
-        )
-    ordered = submission.set_index("id").loc[sample["id"].tolist()].reset_index()
-    return ordered[list(sample.columns)]
-
-
-def check_submission(
-    submission: pd.DataFrame, kind: Kind, classes: Sequence[str], sample: pd.DataFrame | None
-) -> None:
-    """Raise ValueError unless Kaggle would accept the table, and it means what it says."""
-    if submission.empty:
-        raise ValueError("submission not written: there are no test images")
-    if submission["id"].duplicated().any():
-        raise ValueError("submission not written: an id appears twice")
-    if sample is not None and (
-        submission["id"].tolist() != sample["id"].tolist()
-        or list(submission.columns) != list(sample.columns)
-    ):
-        raise ValueError("submission not written: ids or columns are not in the sample's order")
-    if kind == "label":
-        unknown = sorted(set(submission["label"]) - set(classes))
-        if unknown:
-            raise ValueError(f"submission not written: unknown class names {unknown[:3]}")
-        return
-    values = submission.drop(columns="id").to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError("submission not written: a probability is not finite or negative")
+        return Submission(header, ids, tuple(rows.labels), None)
+    place = {name: number for number, name in enumerate(predictions.classes)}
+    values = np.zeros((len(ids), len(meant)))
+    for column, name in enumerate(meant):
+        if name is not None:
+            values[:, column] = rows.probabilities[:, place[name]]
+    sums = values.sum(axis=1, keepdims=True)
+    values = np.where(sums > 0, values / np.where(sums > 0, sums, 1), 1 / values.shape[1])
     if np.abs(values.sum(axis=1) - 1).max() > SUM_TOLERANCE:
         raise ValueError("submission not written: probabilities of an image do not sum to 1")
+    return Submission(header, ids, None, values)
 
 
-def write_submission(
-    path: Path,
-    kind: Kind,
-    ids: Sequence[str],
-    classes: Sequence[str],
-    probabilities: NDArray[np.float32],
-    sample_csv: Path | None,
-) -> pd.DataFrame:
-    """Make, check and write the submission; return it. Raises ValueError as the checks do."""
-    submission = make_submission(kind, ids, classes, probabilities)
-    sample = read_sample(sample_csv) if sample_csv is not None else None
-    if sample is not None:
-        submission = like_sample(submission, sample)
-    check_submission(submission, kind, classes, sample)
-    with replacing(path) as aside:
-        submission.to_csv(aside, index=False, float_format="%.9g")
-    return submission
+def with_fallback(
+    predictions: Predictions,
+    images: Sequence[str | None],
+    frequencies: Mapping[str, float] | None,
+) -> Predictions:
+    """The predictions of these images; of those that have none, the classes' frequencies."""
+    place = {image: row for row, image in enumerate(predictions.ids)}
+    given = frequencies or {}
+    usual = np.array([given.get(name, 1.0) for name in predictions.classes], dtype=np.float64)
+    usual /= usual.sum()
+    rows = [
+        predictions.probabilities[place[image]] if image in place else usual for image in images
+    ]
+    probabilities = np.array(rows).reshape(len(images), len(predictions.classes))
+    return Predictions(tuple(map(str, images)), predictions.classes, probabilities)
 
 
-def score_submission(
-    submission: pd.DataFrame, kind: Kind, answer_key: Path
-) -> tuple[float, float | None]:
-    """Accuracy and, for probabilities, log loss against an answer key (`id,label`)."""
-    key = pd.read_csv(answer_key, dtype=str, keep_default_na=False)
-    answers = submission["id"].map(dict(zip(key.iloc[:, 0], key.iloc[:, 1], strict=True)))
-    known = answers.notna()
-    if not known.any():
-        raise ValueError(f"answer key {answer_key} has none of the submission's ids")
-    rows = submission[known]
-    if kind == "label":
-        return float((rows["label"] == answers[known]).mean()), None
-    table = rows.drop(columns="id")
-    columns = table.columns.get_indexer(pd.Index(answers[known]))
-    picked = table.to_numpy()[np.arange(len(table)), columns]
-    accuracy = float((table.idxmax(axis=1) == answers[known]).mean())
-    return accuracy, float(-np.log(np.clip(picked, 1e-15, 1)).mean())
+def check_ids(ids: Sequence[str]) -> None:
+    """Raise ValueError where there is nothing to write, or an id appears twice."""
+    if not ids:
+        raise ValueError("submission not written: there are no test images")
+    if len(set(ids)) < len(ids):
+        raise ValueError("submission not written: an id appears twice")
+
+
+def score(predictions: Predictions, answers: Mapping[str, str]) -> tuple[float, float]:
+    """Accuracy and log loss (nats) over the images that `answers` (id -> class) has.
+
+    Raises ValueError where it has none of them.
+    """
+    place = {name: number for number, name in enumerate(predictions.classes)}
+    known = [row for row, image in enumerate(predictions.ids) if image in answers]
+    if not known:
+        raise ValueError("the answer key has none of the test images")
+    truth = np.array([place[answers[predictions.ids[row]]] for row in known])
+    probabilities = predictions.probabilities[known]
+    accuracy = float((probabilities.argmax(axis=1) == truth).mean())
+    picked = np.clip(probabilities[np.arange(len(truth)), truth], SMALLEST, 1)
+    return accuracy, float(-np.log(picked).mean())

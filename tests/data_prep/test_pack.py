@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
+from data_prep.decode_files import decode_usable
 from data_prep.layout import Layout
-from data_prep.pack import decode_images, histogram_stats, packed_size
+from data_prep.pack import histogram_stats, packed_size
 from data_prep.prepare import prepare
 from data_prep.prepared import PreparedData
 from tests.downloads import LAYOUT, cats_and_dogs, png, write_download
@@ -93,7 +94,7 @@ def test_channel_statistics_are_those_of_the_training_pixels(tmp_path: Path) -> 
     for layout, name in ((LAYOUT, "fixed"), (RAGGED, "ragged")):
         data = prepared(tmp_path / name, layout, {"c0": png(3, (30, 8)), "d5": png(4, (9, 9))})
         ids = data.split.loc[data.split["split"] == "train", "id"].tolist()
-        arrays = [decode_images([file_of(data, i)], layout).pixels.reshape(-1, 3) for i in ids]
+        arrays = [decode_usable([file_of(data, i)], layout)[0].pixels.reshape(-1, 3) for i in ids]
         pixels = np.concatenate(arrays) / 255
         stats = json.loads((data.root / "stats.json").read_text())
         np.testing.assert_allclose(stats["mean"], pixels.mean(axis=0), rtol=1e-12)
@@ -147,7 +148,7 @@ def test_decoding_other_images_equals_packing(tmp_path: Path) -> None:
     for layout, name in ((LAYOUT, "fixed"), (RAGGED, "ragged")):
         data = prepared(tmp_path / name, layout, images)
         packed = json.loads((data.root / "packed" / "packed.json").read_text())
-        arrays = decode_images([file_of(data, i) for i in packed["ids"]], layout)
+        arrays = decode_usable([file_of(data, i) for i in packed["ids"]], layout)[0]
         np.testing.assert_array_equal(
             arrays.pixels, np.load(data.root / "packed" / "train_valid.npy")
         )
@@ -158,7 +159,11 @@ def test_decoding_other_images_equals_packing(tmp_path: Path) -> None:
 
 def test_decoding_a_file_that_is_no_image_names_it(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("x")
-    with pytest.raises(ValueError, match=r"image .*x\.png does not decode: not an image"):
-        decode_images([tmp_path / "x.png"], LAYOUT)
-    with pytest.raises(ValueError, match=r"image .*y\.png cannot be read"):
-        decode_images([tmp_path / "y.png"], LAYOUT)
+    (tmp_path / "good.png").write_bytes(png(1))
+    files = [tmp_path / name for name in ("x.png", "good.png", "y.png")]
+    arrays, unusable = decode_usable(files, LAYOUT)
+    assert len(arrays.pixels) == 1
+    assert unusable == {
+        str(tmp_path / "x.png"): "does not decode: not an image",
+        str(tmp_path / "y.png"): "cannot be read: No such file or directory",
+    }
