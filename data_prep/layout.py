@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,16 @@ class Layout:
     test_folders: tuple[str, ...] = ("test",)
     write_source: Callable[[Path], None] | None = None
     """Writes the data into a folder, for a task that needs no download."""
+    fit: Callable[[Layout, Sequence[tuple[int, int]]], Layout] | None = None
+    """Gives the layout for images of these sizes, (height, width) each, where it depends on them."""
 
     def __post_init__(self) -> None:
         if (self.image_size is None) == (self.short_side is None):
             raise ValueError(f"layout of {self.task}: give either image_size or short_side")
+
+    def fitted(self, sizes: Sequence[tuple[int, int]]) -> Layout:
+        """The layout for images of these sizes."""
+        return self if self.fit is None else self.fit(self, sizes)
 
 
 @dataclass(frozen=True)

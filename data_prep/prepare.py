@@ -121,6 +121,7 @@ def build(
         found.labels, found.identical, valid_fraction, seed
     )
     usable = {key: path for key, path in found.paths.items() if not found.facts[key].error}
+    layout = layout.fitted([(found.facts[k].height, found.facts[k].width) for k in usable])
     names = tree_names(found.labels, usable)
     contents = packed_contents(found, plan, {key: f"{root}/{name}" for key, name in names.items()})
     record = {
@@ -129,6 +130,7 @@ def build(
         "seed": seed,
         "fingerprint": fingerprint(layout, contents),
         **audit_record(found, plan),
+        **({"image_size": layout.image_size} if layout.fit else {}),
     }
     complete = root / "audit.json"
     if read_json(complete) != record:

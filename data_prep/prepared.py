@@ -27,6 +27,8 @@ class PreparedData:
     """Identity of images, labels, split and packed size."""
     summary: str
     """What the audit found, a few lines."""
+    image_size: int | None = None
+    """Side of the square that images were packed to, where the task chose it by their sizes."""
 
     @property
     def sample_submission(self) -> Path | None:
@@ -69,7 +71,7 @@ def load_prepared(root: Path) -> PreparedData:
         raise ValueError(incomplete(root, f"{type(error).__name__}: {error}")) from None
     if read_packed(root / "packed", identity) is None:
         raise ValueError(incomplete(root, "packed/ is missing, damaged or of other data"))
-    return PreparedData(root, classes, split, identity, summary)
+    return PreparedData(root, classes, split, identity, summary, record.get("image_size"))
 
 
 def incomplete(root: Path, reason: str) -> str:
