@@ -32,7 +32,7 @@ class Layout:
     write_source: Callable[[Path], None] | None = None
     """Writes the data into a folder, for a task that needs no download."""
     fit: Callable[[Layout, Sequence[tuple[int, int]]], Layout] | None = None
-    """Gives the layout for images of these sizes, (height, width) each, where it depends on them."""
+    """The layout for images of these sizes, (height, width) each, where it depends on them."""
 
     def __post_init__(self) -> None:
         if (self.image_size is None) == (self.short_side is None):

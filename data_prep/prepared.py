@@ -31,6 +31,11 @@ class PreparedData:
     """Side of the square that images were packed to, where the task chose it by their sizes."""
 
     @property
+    def has_test_images(self) -> bool:
+        """Whether there is anything to predict."""
+        return any((self.root / "test" / "unknown").glob("*"))
+
+    @property
     def sample_submission(self) -> Path | None:
         """The sample submission as the source had it, where it had one."""
         return existing(self.root / "sample_submission.csv")

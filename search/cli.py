@@ -18,6 +18,7 @@ from search.options import (
     Request,
     Results,
     Retraining,
+    Showing,
     Submission,
 )
 from search.parameters import Panels, takes
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Hyperparameter search for image classifiers: from a Kaggle folder to a checked"
-    " submission.csv. TASK is digits, cifar10, dog_breed, or a .py file that defines STUDY."
+    " submission.csv. TASK is digits, cifar10, dog_breed, images, or a .py file that defines STUDY."
     " Add --debug to any command to see a traceback with an error.",
 )
 
@@ -40,10 +41,19 @@ app = typer.Typer(
 )
 @takes(Preparation)
 def prepare(preparation: Preparation) -> None:
-    """Audit a Kaggle download and split it into train and valid."""
+    """Audit labelled images and split them into train and valid."""
     from search import commands
 
     commands.prepare(preparation)
+
+
+@app.command(cls=Panels, epilog="Example: resnet-tune show cifar10 --range lr=0.01..1:log")
+@takes(Showing)
+def show(showing: Showing) -> None:
+    """Show what is searched: every knob with its default, range, unit and meaning."""
+    from search import commands
+
+    commands.show(showing)
 
 
 @app.command(
@@ -51,7 +61,10 @@ def prepare(preparation: Preparation) -> None:
 )
 @takes(Request)
 def search(request: Request) -> int:
-    """Search: Ray Tune runs the trials, Optuna proposes them, ASHA stops the poor ones."""
+    """Search: Ray Tune runs the trials, a sampler proposes them, ASHA stops the poor ones.
+
+    What is searched, and what --set and --range may change: `resnet-tune show TASK`.
+    """
     from search import commands
 
     return commands.search(request)

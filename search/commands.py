@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,42 +11,88 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from data_prep.layout import SourceOptions
 from data_prep.prepare import prepare as prepare_data
 from data_prep.prepared import PreparedData, load_prepared
 from search import console
 from search.errors import UsageError, faults_logged
 from search.files import read_json, write_json
 from search.finishing.retrain import retrain as retrain_best
-from search.options import Finished, Prediction, Preparation, Request, Retraining
+from search.options import Finished, Prediction, Preparation, Request, Retraining, Showing
 from search.parameters import words
 from search.plan import plan, resume_command
 from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
-from search.study.loading import load_study
+from search.study.fitting import fitted
+from search.study.loading import DATASET, TASKS, load_study
+from search.study.overrides import customise
 from search.study.study import Study
 from search.text import masked
 
 
 def prepare(preparation: Preparation) -> PreparedData:
     """Prepare a task's data and print the audit's summary."""
-    study, source = load_study(preparation.task), preparation.source
-    if source is not None and not source.is_dir():
+    study, source = load_study(dataset_task(preparation)), preparation.source
+    if source is not None and not source.exists():
         raise UsageError(f"--source {source} is not a folder")
-    if not 0 < preparation.valid_fraction < 1:
-        raise UsageError(f"--valid-fraction {preparation.valid_fraction} must lie between 0 and 1")
-    if source is None and study.task != "digits":
-        raise UsageError(f"{preparation.task} needs --source: the folder of Kaggle's download")
+    fraction = preparation.valid_fraction
+    if fraction is not None and not 0 < fraction < 1:
+        raise UsageError(f"--valid-fraction {fraction} must lie between 0 and 1")
+    if source is None and study.layout.write_source is None:
+        raise UsageError(f"{preparation.task} needs --source: the folder of the labelled images")
+    root = preparation.data / study.task
+    options = SourceOptions(
+        preparation.labels,
+        preparation.image_folder,
+        preparation.id_column,
+        preparation.label_column,
+        preparation.encoding,
+    )
     prepared = prepare_data(
         study.layout,
         source,
-        preparation.data / study.task,
-        valid_fraction=preparation.valid_fraction,
+        root,
+        valid_fraction=fraction,
         seed=preparation.split_seed,
+        options=options,
         track=console.track,
     )
     console.say(prepared.summary)
+    if study.layout.fit is not None:
+        chosen = fitted(study, root)
+        console.notice(f"TASK {study.task}: {chosen.trains}, by {chosen.metric}; data in {root}")
     return prepared
+
+
+def dataset_task(preparation: Preparation) -> str:
+    """TASK with the name of its data set: --dataset, else of `images` that of the source's folder.
+
+    Raises UsageError where `images` has neither, or a name that cannot be a folder's.
+    """
+    task, name = preparation.task, preparation.dataset
+    if name is None:
+        if task in TASKS and load_study(task).layout.fit is not None:
+            if preparation.source is None:
+                raise UsageError(f"{task} needs --source DIR; once prepared, TASK is {task}-NAME")
+            name = re.sub(r"[^A-Za-z0-9]+", "-", preparation.source.resolve().stem).strip("-")
+        else:
+            return task
+    if not DATASET.fullmatch(name or ""):
+        raise UsageError(f"--dataset {name}: use letters, digits, dot, dash and underscore")
+    if task not in TASKS:
+        raise UsageError(f"--dataset {name}: {task} is a data set of its own already")
+    return f"{task}-{name}"
+
+
+def show(showing: Showing) -> None:
+    """Print the study: every knob with its default, range, unit and meaning."""
+    from search.review.study_table import show_study
+
+    study = fitted(load_study(showing.task), showing.data / load_study(showing.task).task)
+    study = customise(study, sets=showing.sets, ranges=showing.ranges)
+    width = console.out.width if console.out.is_terminal else None
+    console.out.file.write(show_study(study, showing.style, width))
 
 
 def search(request: Request) -> int:
@@ -136,7 +183,7 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
             f"{root} is not the data that {found.path} was searched on; prepare it again"
         )
     with faults_logged(found.path):
-        yield found, study, prepared
+        yield found, fitted(study, root), prepared
 
 
 def retrain(retraining: Retraining) -> None:
@@ -159,6 +206,9 @@ def finish(
         f"retrained {metadata['trial_id']} on {metadata['images']} images"
         f" for {metadata['epochs']} epochs: {folder}"
     )
+    if not prepared.has_test_images:
+        console.notice(f"no submission: {prepared.root} has no test images to predict")
+        return
     score = predict_test(found.path, study, prepared, found.path / "submission.csv")
     console.notice(f"submission: {found.path / 'submission.csv'}")
     if score:
@@ -173,7 +223,14 @@ def predict(prediction: Prediction) -> None:
     with opened(prediction) as (found, study, prepared):
         if prediction.images is not None:
             target = prediction.out or found.path / "predictions.csv"
-            count = predict_images(found.path, study, prepared, prediction.images, target)
+            count = predict_images(
+                found.path,
+                study,
+                prepared,
+                prediction.images,
+                target,
+                recursive=prediction.recursive,
+            )
             console.say(f"{count} images predicted: {target}")
             return
         target = prediction.out or found.path / "submission.csv"
@@ -198,11 +255,16 @@ def run(preparation: Preparation, request: Request) -> int:
     if request.over_client:
         more = words(preparation, absolute=True, without=["data"])
         return submit(request, request.ray_address, command="run", more=more)
-    study, search_dir, remembered = plan(request)
+    request = dataclasses.replace(request, task=dataset_task(preparation))
+    study = load_study(request.task)
     root = request.data / study.task
-    asked = preparation.source is not None or study.task == "digits"
+    asked = preparation.source is not None or study.layout.write_source is not None
+    first = study.layout.fit is not None  # what is searched goes by the images
+    if not first:
+        plan(request)  # complains before the work of preparing
     if asked or not (root / "split.csv").exists():
         prepare(preparation)
+    study, search_dir, remembered = plan(request)
     found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code

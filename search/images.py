@@ -1,7 +1,7 @@
 """Study `images`: any folder of labelled images, by the size that they have.
 
 STUDY is for large images: a linear head on a frozen ImageNet network. SMALL, for images of at most
-64 pixels, trains ResNet-18 from scratch. Trial 0 runs numbers that did well on the dogs' photographs
+64 pixels, trains ResNet-18 from scratch. Trial 0 runs numbers that did well on photographs of dogs
 and on CIFAR-10. The data set's name is that of its folder, or --dataset NAME.
 
     resnet-tune run images --source ~/birds     # afterwards the TASK is images-birds
@@ -16,25 +16,6 @@ import trainables.images
 from data_prep.any_images import LAYOUT
 from search.study import Study
 
-STUDY = Study(
-    task="images",
-    layout=LAYOUT,
-    trainables=trainables.images,
-    config=trainables.images.CONFIG,
-    space={
-        "lr": FloatDistribution(1e-3, 0.3, log=True),
-        "momentum": FloatDistribution(0.8, 0.98),
-        "weight_decay": FloatDistribution(1e-6, 1e-2, log=True),
-        "batch_size": CategoricalDistribution([32, 64, 128]),
-        "hidden": CategoricalDistribution([0, 256]),
-        "dropout": FloatDistribution(0.0, 0.8),
-        "label_smoothing": FloatDistribution(0.0, 0.2),
-        "schedule": CategoricalDistribution(["cosine", "one_cycle"]),
-    },
-    submission="label",
-    num_samples=32,
-    caveat="where the images are like ImageNet's, an ImageNet backbone may have seen some of them",
-)
 SMALL = Study(
     task="images",
     layout=LAYOUT,
@@ -53,4 +34,26 @@ SMALL = Study(
     },
     submission="label",
     num_samples=32,
+    trains="ResNet-18 from scratch",
+)
+STUDY = Study(
+    task="images",
+    layout=LAYOUT,
+    trainables=trainables.images,
+    config=trainables.images.CONFIG,
+    space={
+        "lr": FloatDistribution(1e-3, 0.3, log=True),
+        "momentum": FloatDistribution(0.8, 0.98),
+        "weight_decay": FloatDistribution(1e-6, 1e-2, log=True),
+        "batch_size": CategoricalDistribution([32, 64, 128]),
+        "hidden": CategoricalDistribution([0, 256]),
+        "dropout": FloatDistribution(0.0, 0.8),
+        "label_smoothing": FloatDistribution(0.0, 0.2),
+        "schedule": CategoricalDistribution(["cosine", "one_cycle"]),
+    },
+    submission="label",
+    num_samples=32,
+    trains="a head on a frozen ImageNet network",
+    caveat="where the images are like ImageNet's, an ImageNet backbone may have seen some of them",
+    small=SMALL,
 )

@@ -27,7 +27,8 @@ from search.running.options import Options
 Task = Annotated[
     str,
     typer.Argument(
-        metavar="TASK", help="digits, cifar10, dog_breed, or a .py file that defines your STUDY."
+        metavar="TASK",
+        help="digits, cifar10, dog_breed, images, images-NAME, or a .py file with your STUDY.",
     ),
     ONE_SESSION,
 ]
@@ -49,6 +50,26 @@ Results = Annotated[
     Path,
     typer.Option(metavar="DIR", rich_help_panel=PLACES, help="The parent folder of all results."),
 ]
+Sets = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        rich_help_panel=SEARCHED,
+        help="Give a knob or a study setting this value and do not search it. Repeatable.",
+    ),
+    REMEMBERED,
+]
+Ranges = Annotated[
+    tuple[str, ...],
+    typer.Option(
+        "--range",
+        metavar="KEY=SPEC",
+        rich_help_panel=SEARCHED,
+        help="Search a knob over 1e-3..0.5:log, or over 64,128,256. Repeatable.",
+    ),
+    REMEMBERED,
+]
 RESULTS = Path("results")
 DATA = Path("data")
 
@@ -63,15 +84,41 @@ class Preparation:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Kaggle's download: unpacked, or the folder with its archives.",
+            help="Folder of the labelled images: class folders or a table of labels, or archives.",
         ),
     ] = None
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The data set's name: TASK is then TASK-NAME. Of images, by default its folder's.",
+        ),
+        ONE_SESSION,
+    ] = None
     valid_fraction: Annotated[
-        float, typer.Option(metavar="F", help="The share of the labelled images to validate on.")
-    ] = 0.1
+        float | None,
+        typer.Option(
+            metavar="F", help="Share of the labelled images to validate on, at first 0.1."
+        ),
+    ] = None
     split_seed: Annotated[
-        int, typer.Option(metavar="S", help="Seed of the split into train and valid.")
-    ] = 0
+        int | None, typer.Option(metavar="S", help="Seed of the split, at first 0.")
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The table of labels, if not found.")
+    ] = None
+    image_folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The labelled images, if not found.")
+    ] = None
+    id_column: Annotated[
+        str | None, typer.Option(metavar="C", help="The column that names the image files.")
+    ] = None
+    label_column: Annotated[
+        str | None, typer.Option(metavar="C", help="The column that names the classes.")
+    ] = None
+    encoding: Annotated[
+        str | None, typer.Option(metavar="E", help="Encoding of the table, such as gbk or cp1252.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,26 +133,8 @@ class Request(Options):
         typer.Option(metavar="NAME", help="The search's name, by default the time it starts."),
         ONE_SESSION,
     ] = None
-    sets: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            rich_help_panel=SEARCHED,
-            help="Give a knob or a study setting this value and do not search it. Repeatable.",
-        ),
-        REMEMBERED,
-    ] = ()
-    ranges: Annotated[
-        tuple[str, ...],
-        typer.Option(
-            "--range",
-            metavar="KEY=SPEC",
-            rich_help_panel=SEARCHED,
-            help="Search a knob over 1e-3..0.5:log, or over 64,128,256. Repeatable.",
-        ),
-        REMEMBERED,
-    ] = ()
+    sets: Sets = ()
+    ranges: Ranges = ()
     num_samples: Annotated[
         int | None,
         typer.Option(
@@ -157,6 +186,19 @@ class Request(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Showing:
+    """The options of `show`."""
+
+    task: Task
+    data: Data = DATA
+    sets: Sets = ()
+    ranges: Ranges = ()
+    style: Annotated[
+        str, typer.Option("--format", metavar="F", help="How it is printed: table or json.")
+    ] = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """The options that `submit` adds to those of `search`."""
 
@@ -205,6 +247,9 @@ class Prediction(Finished):
         Path | None,
         typer.Option(metavar="DIR", help="A folder of other images, in place of the test set."),
     ] = None
+    recursive: Annotated[
+        bool, typer.Option("--recursive", help="With --images: those in its sub-folders, too.")
+    ] = False
     out: Annotated[
         Path | None,
         typer.Option(

@@ -17,6 +17,7 @@ from search.records.folder import latest_search
 from search.records.search import Search
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
+from search.study.fitting import fitted
 from search.study.loading import load_study
 from search.study.overrides import customise
 from search.study.study import Study
@@ -28,6 +29,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     """Check all options before anything starts: the study, its directory, what to remember."""
     study = load_study(request.task)
+    study = fitted(study, request.data / study.task)
     folder = request.results / study.task
     if request.name is not None and not PLAIN_NAME.fullmatch(request.name):
         raise UsageError(f"--name {request.name!r}: use letters, digits, dot, dash and underscore")

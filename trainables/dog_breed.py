@@ -23,6 +23,7 @@ from trainables.breeds import copy_rows
 from trainables.config import DogBreedConfig
 from trainables.data import Source, TaskData, stream_seed
 from trainables.features.source import FeatureSource, load_features
+from trainables.features.source import feature_work as feature_work
 from trainables.large_images import load_large_images, other_large_images
 from trainables.reporting import knobs_of, report_epochs
 from trainables.state import TrainState, new_state

@@ -36,7 +36,8 @@ def predict_test(search_dir: Path, study: Study, data: PreparedData, out: Path) 
             f"{len(absent)} test images are missing or do not decode"
             f" ({', '.join(absent[:SHOWN])}); their rows hold the class frequencies"
         )
-    frequencies = data.split["label"].value_counts(normalize=True).to_dict()
+    shares = data.split["label"].value_counts(normalize=True)
+    frequencies = {str(name): float(share) for name, share in shares.items()}
     make_submission(study.submission, predictions, sample, frequencies).write(out)
     if data.test_labels is None:
         return None

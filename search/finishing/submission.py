@@ -80,6 +80,9 @@ def make_submission(
     labelled image has gets 0, and what the sample has no column for is left out; each row then sums
     to 1 again. Raises ValueError unless Kaggle would accept the table.
     """
+    images: Sequence[str | None]
+    meant: Sequence[str | None]
+    header: tuple[str, ...]
     if sample is None:
         header = ("id", "label") if kind == "label" else ("id", *predictions.classes)
         ids, images, meant = predictions.ids, predictions.ids, predictions.classes

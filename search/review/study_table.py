@@ -54,6 +54,7 @@ def describe_study(study: Study) -> dict[str, Any]:
         "scheduler": study.scheduler,
         "rungs": list(study.rungs),
         "submission": study.submission,
+        "trains": study.trains,
         "presets": list(study.points_to_evaluate),
         "expected": study.reference,
         "caveat": study.caveat,
@@ -151,6 +152,8 @@ def headline(described: dict[str, Any]) -> Iterator[str]:
     """What stands above the tables."""
     better = "higher" if described["mode"] == "max" else "lower"
     yield f"{described['task']}: {described['metric']} ({better} is better)"
+    if described["trains"]:
+        yield f"trains: {described['trains']}"
     yield f"budget: {described['num_samples']} trials of at most {described['num_epochs']} epochs"
     rungs = ", ".join(map(str, described["rungs"])) or "none"
     yield f"early stopping: {described['scheduler']}, trials compared at epochs: {rungs}"

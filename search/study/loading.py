@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,16 +15,21 @@ from search.errors import USER_MODULE
 from search.errors import UsageError as UsageError
 from search.study.study import Study
 
-TASKS = ("digits", "cifar10", "dog_breed")
+TASKS = ("digits", "cifar10", "dog_breed", "images")
+DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def load_study(task: str) -> Study:
     """The study of a built-in task, or the `STUDY` that a Python file defines.
 
+    `TASK-NAME` is the task on a data set of one's own, with folders of that name.
     Raises UsageError for an unknown name, a file that is missing, does not run or defines no STUDY.
     """
+    base, _, dataset = task.partition("-")
     if task in TASKS:
         study = importlib.import_module(f"search.{task}").STUDY
+    elif base in TASKS and DATASET.fullmatch(dataset):
+        study = dataclasses.replace(importlib.import_module(f"search.{base}").STUDY, task=task)
     elif task.endswith(".py"):
         study = getattr(load_file(Path(task)), "STUDY", None)
     else:

@@ -67,6 +67,10 @@ class Study:
     """The result to expect, with its source."""
     caveat: str = ""
     """What a reader of a score must know; printed with every score."""
+    trains: str = ""
+    """What is trained, in a few words."""
+    small: Study | None = None
+    """The study to run in its place where `layout.fit` finds the images small."""
 
     @property
     def mode(self) -> Literal["max", "min"]:

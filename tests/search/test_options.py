@@ -36,7 +36,18 @@ SEARCH: dict[str, Any] = {
     "--cpus-per-trial": None,
     "--gpus-per-trial": None,
 }
-PREPARE = {"--data": Path("data"), "--source": None, "--valid-fraction": 0.1, "--split-seed": 0}
+PREPARE = {
+    "--data": Path("data"),
+    "--source": None,
+    "--dataset": None,
+    "--valid-fraction": None,
+    "--split-seed": None,
+    "--labels": None,
+    "--image-folder": None,
+    "--id-column": None,
+    "--label-column": None,
+    "--encoding": None,
+}
 FINISHED = {"--results": Path("results"), "--data": None}
 FROZEN: dict[str, dict[str, Any]] = {
     "prepare": PREPARE,
@@ -45,7 +56,8 @@ FROZEN: dict[str, dict[str, Any]] = {
     "submit": {"--job-address": None, "--follow": True} | SEARCH,
     "run": PREPARE | SEARCH,
     "retrain": FINISHED | {"--trial": None, "--num-epochs": None},
-    "predict": FINISHED | {"--images": None, "--out": None},
+    "predict": FINISHED | {"--images": None, "--recursive": False, "--out": None},
+    "show": {"--data": Path("data"), "--set": None, "--range": None, "--format": "table"},
     "report": {"--out": None, "--results": Path("results")},
     "trials": {
         "--sort": None,
