@@ -89,7 +89,8 @@ def show(showing: Showing) -> None:
     """Print the study: every knob with its default, range, unit and meaning."""
     from search.review.study_table import show_study
 
-    study = fitted(load_study(showing.task), showing.data / load_study(showing.task).task)
+    study = load_study(showing.task)
+    study = fitted(study, showing.data / study.task)
     study = customise(study, sets=showing.sets, ranges=showing.ranges)
     width = console.out.width if console.out.is_terminal else None
     console.out.file.write(show_study(study, showing.style, width))
