@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import urlsplit
 
 import pyarrow.fs
 
 from search.text import first_line
 
+CHECKPOINT = re.compile(r"ray/t\d+-[\w-]+/checkpoint_\d+", re.ASCII)  # as Ray Tune lays them out
 PROBE = ".reachable-"  # folders of the check that every node can write and read
 
 
@@ -30,23 +32,43 @@ class Storage:
 
     def below(self, *names: str) -> Storage:
         """A folder in it."""
-        base, mark, query = self.uri.partition("?")
+        base, mark, query = self.uri.partition("?") if self.is_uri else (self.uri, "", "")
         return Storage("/".join([base.rstrip("/"), *names]) + mark + query)
 
     def open(self) -> tuple[pyarrow.fs.FileSystem, str]:
         """The file system and the path in it. Raises ValueError for a URI that cannot be opened."""
-        try:
-            filesystem, path = pyarrow.fs.FileSystem.from_uri(self.uri)
-        except (OSError, ValueError, ImportError) as error:  # pyarrow.ArrowInvalid is a ValueError
-            raise ValueError(f"storage {self.uri} cannot be opened ({first_line(error)})") from None
-        return filesystem, str(path)
+        return opened(self.uri)
 
-    def of(self, path: str) -> str:
-        """The path or URI of what this storage's file system calls `path`."""
-        if not self.is_uri:
-            return path
-        scheme, query = urlsplit(self.uri).scheme, urlsplit(self.uri).query
-        return f"{scheme}://{path}" + (f"?{query}" if query else "")
+    def inside(self, path: str | None) -> str | None:
+        """The name within this storage of a checkpoint that a file speaks of; None if it has none.
+
+        Whatever the file says, a name leads to a checkpoint's folder of this very storage: the end
+        of a path or URI (versions before wrote whole ones) alone counts, and no link leads out.
+        """
+        name = "/".join((path or "").partition("?")[0].split("/")[-3:])
+        if not CHECKPOINT.fullmatch(name):
+            return None
+        filesystem, base = self.open()
+        local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)
+        return None if local and leads_out(Path(base), name) else name
+
+    def find(self, path: str | None) -> str | None:
+        """The path or URI of a checkpoint that a file speaks of; None where it is gone.
+
+        Raises OSError or ValueError when the storage is out of reach.
+        """
+        name = self.inside(path)
+        if name is None:
+            return None
+        filesystem, base = self.open()
+        found = filesystem.get_file_info(f"{base}/{name}")
+        return self.below(name).uri if found.type == pyarrow.fs.FileType.Directory else None
+
+    def discard(self, path: str | None) -> None:
+        """Delete a checkpoint of this storage, and nothing else; one that is gone is fine."""
+        name = self.inside(path)
+        if name is not None:
+            self.remove(name)
 
     def write(self, name: str, content: bytes) -> None:
         """Write one small file. Raises OSError or ValueError."""
@@ -66,6 +88,24 @@ class Storage:
         filesystem, path = self.open()
         with contextlib.suppress(OSError):
             filesystem.delete_dir(f"{path}/{name}")
+
+
+@functools.lru_cache(maxsize=8)
+def opened(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """A file system and the path in it; connecting to a service takes a while."""
+    try:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+    except (OSError, ValueError, ImportError) as error:  # pyarrow.ArrowInvalid is a ValueError
+        raise ValueError(f"storage {uri} cannot be opened ({first_line(error)})") from None
+    return filesystem, str(path)
+
+
+def leads_out(root: Path, name: str) -> bool:
+    """Whether links make more of a local folder than what lies below `root`."""
+    folder = root / name
+    if not folder.resolve().is_relative_to(root.resolve()):
+        return True
+    return any(entry.is_symlink() for entry in folder.rglob("*"))
 
 
 def search_storage(storage: str | None, search_dir: Path, task: str) -> Storage:

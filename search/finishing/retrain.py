@@ -16,10 +16,9 @@ import pandas as pd
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from search.cluster.storage import fetched
+from search.cluster.storage import fetched, search_storage
 from search.errors import UsageError
 from search.files import read_json, write_json
-from search.records.ledger import TrialRecord
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
@@ -103,8 +102,8 @@ def retrain(
         write_json(aside / "config.json", dataclasses.asdict(config))
         pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
         write_json(aside / "metadata.json", metadata)
-        record = search.records[choice["trial_id"]]
-        save_valid_predictions(aside / "valid_predictions.npz", study, config, data, record)
+        checkpoint = final_checkpoint(search, choice["trial_id"])
+        save_valid_predictions(aside / "valid_predictions.npz", study, config, data, checkpoint)
     return final
 
 
@@ -155,18 +154,28 @@ def whole_folder(final: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def final_checkpoint(search: Search, trial_id: str) -> str | None:
+    """Where the trial's checkpoint of its full budget lies; None where there is none to be had."""
+    record = search.records[trial_id]
+    storage = search_storage(search.info.get("storage"), search.path, search.info["task"])
+    try:
+        return storage.find(record.checkpoint) if record.status == "completed" else None
+    except (OSError, ValueError):  # the storage is out of reach
+        return None
+
+
 def save_valid_predictions(
-    path: Path, study: Study, config: TrainConfig, data: Any, record: TrialRecord
+    path: Path, study: Study, config: TrainConfig, data: Any, checkpoint: str | None
 ) -> bool:
     """What the trial's own model, which never saw `valid`, says of it: the report's honest errors.
 
-    False where the trial left no checkpoint of its full budget behind.
+    False where the trial left no checkpoint behind.
     """
-    if record.status != "completed" or record.checkpoint is None:
+    if checkpoint is None:
         return False
     state = study.trainables.start(config, data)
     try:
-        with fetched(record.checkpoint) as folder:
+        with fetched(checkpoint) as folder:
             if not (folder / STATE_FILE).is_file():
                 return False
             state.load(folder / STATE_FILE)

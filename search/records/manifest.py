@@ -24,6 +24,7 @@ def describe_search(
     space: dict[str, Any],
     overrides: dict[str, Any],
     command: Sequence[str],
+    storage: str | None,
 ) -> dict[str, Any]:
     """The content of search.json at the start of a session; the first session's start is kept."""
     before = read_json(search_dir / SEARCH_JSON) if (search_dir / SEARCH_JSON).exists() else {}
@@ -56,6 +57,7 @@ def describe_search(
         "git_commit": git_commit(),
         "command": list(command),
         "overrides": overrides,
+        "storage": None if "@" in (storage or "") else storage,  # no passwords
         "start": before.get("start", now()),
         "end": None,
         "sessions": [*before.get("sessions", []), now()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,10 +51,11 @@ class Recorder(Callback):  # type: ignore[misc]
         self.errors: dict[str, str] = {}
         self.again: set[str] = set()
         self.checkpoints = {
-            trial_id: Checkpoint(record.checkpoint)
+            trial_id: record.checkpoint
             for trial_id, record in ledger.records.items()
             if record.checkpoint is not None
         }
+        """Where each trial's last one lies in the storage."""
         self.tables_written = time.monotonic()
 
     def on_trial_start(
@@ -95,13 +95,14 @@ class Recorder(Callback):  # type: ignore[misc]
     ) -> None:
         """A checkpoint is safe in the storage; the one before it is of no more use."""
         trial_id = project_id(trial)
+        path = self.storage.inside(checkpoint.path)
+        assert path is not None, f"{checkpoint.path} is no checkpoint of {self.storage.uri}"
         superseded = self.checkpoints.get(trial_id)
-        self.checkpoints[trial_id] = checkpoint
+        self.checkpoints[trial_id] = path
         epoch = int(trial.last_result["epoch"])  # less than was reached after a lost node
-        path = self.storage.of(checkpoint.path)
         self.ledger.append("checkpoint", trial_id, epoch=epoch, path=path)
-        if superseded is not None and superseded.path != checkpoint.path:
-            discard(superseded)
+        if superseded is not None and self.storage.inside(superseded) != path:
+            self.storage.discard(superseded)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Notice pauses, for which Ray has no event, and write the tables from time to time."""
@@ -160,7 +161,7 @@ class Recorder(Callback):  # type: ignore[misc]
         if status == "completed" and checkpoint is not None:
             self.checkpoints[trial_id] = checkpoint
         elif checkpoint is not None:
-            discard(checkpoint)
+            self.storage.discard(checkpoint)
         self.on_end(self.ledger.records[trial_id])
 
     def settle(self) -> None:
@@ -179,7 +180,7 @@ class Recorder(Callback):  # type: ignore[misc]
         """Delete the final checkpoints of completed trials other than these."""
         for trial_id in list(self.checkpoints):
             if trial_id not in trial_ids and self.ledger.records[trial_id].status == "completed":
-                discard(self.checkpoints.pop(trial_id))
+                self.storage.discard(self.checkpoints.pop(trial_id))
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles callbacks into its own snapshot, which nothing of ours reads."""
@@ -200,9 +201,3 @@ def worker_error(trial: Trial) -> str:
     lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
     cause = next((line for line in lines if " because " in line), "")
     return "worker: " + (cause or "".join(lines[:1]) or "process died")[:500]
-
-
-def discard(checkpoint: Checkpoint) -> None:
-    """Delete a checkpoint folder; one that is gone already is fine."""
-    with contextlib.suppress(OSError):
-        checkpoint.filesystem.delete_dir(checkpoint.path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 from data_prep.prepared import PreparedData
+from search import console
 from search.cluster.connection import connected
 from search.cluster.environment import Place, take_place
 from search.errors import UsageError
@@ -16,6 +18,7 @@ from search.records.manifest import describe_search
 from search.records.search import Search, load
 from search.records.tables import write_tables
 from search.records.versions import now
+from search.running.checkpoints import begin_anew
 from search.running.feature_cache import shared_features
 from search.running.options import Options
 from search.running.stopper import Budget
@@ -35,7 +38,8 @@ def run_search(study: Study, data: PreparedData, search_dir: Path, options: Opti
     if is_running(search_dir):
         raise ValueError(f"another process is running the search in {search_dir}")
     with connected(options.address) as cluster:
-        place = take_place(study, data, search_dir, options.storage, cluster, options.pack_gpus)
+        storage = options.storage or recorded_storage(search_dir)
+        place = take_place(study, data, search_dir, storage, cluster, options.pack_gpus)
         search_dir.mkdir(parents=True, exist_ok=True)
         lock = driver_lock(search_dir)
         try:
@@ -43,7 +47,7 @@ def run_search(study: Study, data: PreparedData, search_dir: Path, options: Opti
         except TimeoutError:
             raise ValueError(f"another process is running the search in {search_dir}") from None
         try:
-            drive(study, data, search_dir, options, place)
+            drive(study, data, search_dir, dataclasses.replace(options, storage=storage), place)
         finally:
             lock.release()
     return load(search_dir)
@@ -72,6 +76,14 @@ def check_directory(study: Study, data: PreparedData, search_dir: Path, resume: 
         )
 
 
+def recorded_storage(search_dir: Path) -> str | None:
+    """The --storage that an earlier session was given; the folder's name tells its part of it."""
+    if not (search_dir / SEARCH_JSON).exists():
+        return None
+    storage = read_json(search_dir / SEARCH_JSON).get("storage")
+    return None if storage is None else str(storage)
+
+
 def drive(
     study: Study,
     data: PreparedData,
@@ -88,9 +100,11 @@ def drive(
         space=describe_space(study.space),
         overrides=options.overrides,
         command=options.command,
+        storage=options.storage,
     )
     write_json(search_dir / SEARCH_JSON, info)
     ledger.append("session", num_samples=study.num_samples, pid=os.getpid())
+    begin_anew(ledger, place.storage, console.notice)
     budget = Budget(options.time_budget, options.patience, study.metric, study.mode)
     try:
         with (

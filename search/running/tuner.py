@@ -17,6 +17,7 @@ from search.records.best import choose_best
 from search.records.ledger import Ledger, TrialRecord
 from search.records.search import load
 from search.records.tables import write_tables
+from search.running.checkpoints import located
 from search.running.live_view import LiveView
 from search.running.options import Options
 from search.running.optuna_journal import frozen_trial, open_journal, write_journal
@@ -113,7 +114,7 @@ def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) 
 
     def last_checkpoint(trial_id: str) -> str | None:
         record = ledger.records.get(trial_id)
-        return record.checkpoint if record else None
+        return place.storage.find(record.checkpoint) if record else None
 
     return AshaSearcher(
         study.space,
@@ -127,7 +128,7 @@ def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) 
         baseline=dataclasses.asdict(study.config),
         seed=study.seed,
         sampler=study.sampler,
-        past=list(ledger.records.values()),
+        past=[located(record, place.storage) for record in ledger.records.values()],
         warm=warm,
         enqueue=[*((point, "user") for point in study.points), *enqueue],
         max_concurrent=options.max_concurrent,

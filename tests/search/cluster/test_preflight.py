@@ -116,11 +116,10 @@ def test_the_forecast_counts_rungs_and_width() -> None:
     assert batch_finding("high", "RuntimeError: x").level == "warning"
 
 
-def test_a_uri_keeps_its_options_below_and_in_paths_of_the_service() -> None:
+def test_a_uri_keeps_its_options_below() -> None:
     storage = search_storage("s3://bucket/base?region=x", Path("results/digits/one"), "digits")
     assert storage.uri == "s3://bucket/base/digits/one?region=x"
-    assert storage.of("bucket/base/digits/one/c") == "s3://bucket/base/digits/one/c?region=x"
-    assert Storage("/a/b").of("/a/b/c") == "/a/b/c"
+    assert Storage("/a?b").below("c").uri == "/a?b/c"
 
 
 def test_check_tries_a_batch_and_forecasts(tmp_path: Path) -> None:

@@ -93,9 +93,7 @@ def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     lines = len(trace.read_text().splitlines())
-    done = subprocess.run(
-        command(data, results, "--storage", bucket, "--resume"), capture_output=True, text=True
-    )
+    done = subprocess.run(command(data, results, "--resume"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = load(search_dir)
     assert set(found.trials["status"]) <= {"completed", "stopped"}
@@ -106,8 +104,9 @@ def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     assert found.best is not None
     checkpoint = found.records[found.best["trial_id"]].checkpoint
     assert checkpoint is not None
-    assert checkpoint.startswith("s3://tune/checkpoints/toy/one/ray/")
-    with fetched(checkpoint) as folder:
+    uri = Storage(f"{bucket}/toy/one").find(checkpoint)
+    assert uri == f"s3://tune/checkpoints/toy/one/{checkpoint}"
+    with fetched(uri) as folder:
         assert (folder / "state.json").is_file()
     assert not (search_dir / "ray").exists()
 

@@ -56,8 +56,8 @@ class Desk:
 
     def checkpoint(self, trial: Trial, name: str) -> Path:
         """A checkpoint of the epoch just reported."""
-        folder = self.folder / name
-        folder.mkdir()
+        folder = self.folder / "ray" / f"{trial.config['_trial_id']}-{name}" / "checkpoint_000000"
+        folder.mkdir(parents=True)
         (folder / "state.pt").write_text(name)
         self.recorder.on_checkpoint(0, [], trial, Checkpoint.from_directory(folder))
         return folder
@@ -118,7 +118,8 @@ def test_only_the_last_checkpoint_of_a_trial_is_kept(desk: Desk) -> None:
     second = desk.checkpoint(trial, "two")
     assert not first.exists()
     assert second.exists()
-    assert (desk.read(trial).checkpoint, desk.read(trial).checkpoint_epoch) == (str(second), 2)
+    kept = "ray/t0000-two/checkpoint_000000"  # relative: the folder may be moved
+    assert (desk.read(trial).checkpoint, desk.read(trial).checkpoint_epoch) == (kept, 2)
     desk.complete(trial)  # stopped: nothing goes on from it
     assert not second.exists()
 
