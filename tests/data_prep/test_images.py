@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
@@ -15,6 +16,8 @@ import pytest
 from PIL import Image
 
 from data_prep.images import MAX_BYTES, decode, no_pillow_warnings, read_file, rules
+from data_prep.prepare import prepare
+from tests.downloads import LAYOUT, cats_and_dogs, write_download
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 COLOURS = {"R": RED, "G": GREEN, "B": BLUE, "W": WHITE}
@@ -270,3 +273,41 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"4,294,967,296 bytes are too many: at most 536,870,910"):
         read_file(path)
     assert MAX_BYTES == 536_870_910
+
+
+def test_prepare_counts_what_it_must_not_read(tmp_path: Path) -> None:
+    download = write_download(tmp_path / "in", cats_and_dogs())
+    train = download / "train"
+    for name in ("c0", "c1", "c2", "c3"):
+        (train / f"{name}.png").unlink()
+    os.mkfifo(train / "c0.png")
+    (train / "c1.png").symlink_to("/dev/zero")
+    (train / "c2.png").touch()
+    os.truncate(train / "c2.png", 4 << 30)
+    (train / "c3.png").symlink_to("c3.png")
+    root = tmp_path / "data"
+    prepare(LAYOUT, download, root)
+    record = json.loads((root / "audit.json").read_text())
+    assert record["counts"]["labelled"] == 16
+    assert record["skipped"]["missing_files"] == ["c0", "c1", "c3"]
+    assert record["skipped"]["undecodable"] == [
+        "c2.png: cannot be read: 4,294,967,296 bytes are too many: at most 536,870,910"
+    ]
+
+
+def test_facts_and_arrays_of_an_older_decoding_are_made_again(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    turned = file_of(four_squares(64), "PNG", exif=exif)
+    download = write_download(tmp_path / "in", cats_and_dogs(), {"c0": turned})
+    root = tmp_path / "data"
+    first = prepare(LAYOUT, download, root)
+    facts = root / ".prepare" / "images.tsv"
+    good, packed = facts.read_text(), (root / "packed" / "train_valid.npy").read_bytes()
+    old = "\n".join(good.replace("+2", "").replace("\t64\t32\t", "\t32\t64\t").split("\n")[1:])
+    facts.write_text(old)
+    assert prepare(LAYOUT, download, root).fingerprint == first.fingerprint
+    assert facts.read_text() == good
+    assert (root / "packed" / "train_valid.npy").read_bytes() == packed
+    digests = json.loads((root / "packed" / "packed.json").read_text())["digests"]
+    assert [digest[64:] for digest in digests] == ["+2", *[""] * 19]
