@@ -50,7 +50,7 @@ def find_images(folder: Path, skip: Collection[Path] = ()) -> ImageTree:
     others: list[str] = []
     left_out = frozenset(os.path.realpath(path) for path in skip)
     for path, entry in sorted(walk(str(folder), "", left_out), key=lambda found: found[0]):
-        if suffix(path) and is_visible(path) and entry.is_file():  # no folder, no broken link
+        if suffix(path) and is_visible(path) and os.path.isfile(entry):  # no folder, no broken link
             files[path] = os.path.realpath(entry) if entry.is_symlink() else entry.path
         else:
             others.append(printable(path))
@@ -72,7 +72,7 @@ def walk(folder: str, inside: str, left_out: Set[str]) -> Iterator[tuple[str, os
         return
     for entry in found:
         path = f"{inside}{entry.name}"
-        if not entry.is_dir() or is_empty(entry):
+        if not os.path.isdir(entry) or is_empty(entry):  # `entry.is_dir` fails at a link to itself
             yield path, entry
         elif entry.name != MACOSX and os.path.realpath(entry.path) not in here:
             yield from walk(entry.path, f"{path}/", here)

@@ -116,7 +116,7 @@ def folders(place: Path) -> list[Path]:
     Without those that `prepare` made.
     """
     with os.scandir(place) as entries:
-        names = sorted(e.name for e in entries if e.is_dir() and os.access(e.path, os.R_OK))
+        names = sorted(e.name for e in entries if os.path.isdir(e) and os.access(e.path, os.R_OK))
     paths = [place / name for name in names if name[0] != "." and name != MACOSX]
     return [path for path in paths if not (path / ASIDE).is_dir()]
 

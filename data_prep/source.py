@@ -186,7 +186,7 @@ def not_found(layout: Layout, source: Path) -> str:
 
 def find_archives(folder: Path) -> Sequence[Path]:
     """The archives that lie in the folder, in the order of their names."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    names = sorted(entry.name for entry in os.scandir(folder) if os.path.isfile(entry))
     return [folder / name for name in names if is_archive(name)]
 
 
