@@ -55,8 +55,13 @@ def find_source(
     left_packed: tuple[str, ...] = ()
     if source is None:
         source = written_source(layout, aside)
+    elif source.is_file() and is_archive(source.name):
+        left_packed = unpack([source], frozenset(), aside / "unpacked", track)
+        source = aside / "unpacked"
     elif not source.is_dir():
-        raise ValueError(f"--source {source} is not a folder: name the folder with the images")
+        raise ValueError(
+            f"--source {source} is neither a folder nor an archive: name that of the images"
+        )
     parts = find_parts(layout, source)
     roots: tuple[Path, ...] = (source,)
     archives = find_archives(source)

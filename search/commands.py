@@ -35,7 +35,7 @@ def prepare(preparation: Preparation) -> PreparedData:
     """Prepare a task's data and print the audit's summary."""
     study, source = load_study(dataset_task(preparation)), preparation.source
     if source is not None and not source.exists():
-        raise UsageError(f"--source {source} is not a folder")
+        raise UsageError(f"--source {source} does not exist")
     fraction = preparation.valid_fraction
     if fraction is not None and not 0 < fraction < 1:
         raise UsageError(f"--valid-fraction {fraction} must lie between 0 and 1")

@@ -215,7 +215,7 @@ def test_a_folder_that_is_no_download(tmp_path: Path, what: str) -> None:
     if what == "empty_train":
         (source / "train").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"in (is not a folder|does not hold labels\.csv and)"):
+    with pytest.raises(ValueError, match=r"in (is neither a|does not hold labels\.csv and)"):
         prepare(LAYOUT, source, tmp_path / "data" / "toy")
     assert sorted(tmp_path.rglob("*")) == before
 

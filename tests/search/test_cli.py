@@ -42,7 +42,7 @@ def test_the_contracts_commands_are_there() -> None:
         (["search", "digit"], 2, "did you mean digits?"),
         (["search", "nothing.py"], 2, "nothing.py does not exist"),
         (["search", "digits", "--data", "no/where"], 1, "run `resnet-tune prepare digits`"),
-        (["prepare", "cifar10", "--source", "no/where"], 2, "--source no/where is not a folder"),
+        (["prepare", "cifar10", "--source", "no/where"], 2, "--source no/where does not exist"),
         (["prepare", "cifar10"], 2, "needs --source"),
         (["prepare", "digits", "--valid-fraction", "1.5"], 2, "between 0 and 1"),
         (["search", "digits", "--set", "learning_rate=1"], 2, "no such knob"),
