@@ -17,8 +17,10 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from search.cluster.storage import fetched, search_storage
+from search.console import notice
 from search.errors import UsageError
 from search.files import read_json, write_json
+from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
@@ -83,6 +85,8 @@ def retrain(
     what was validated. `num_epochs` replaces both numbers of epochs. Raises ValueError when the
     loss is not finite; what an earlier retraining left stays until the new one is complete.
     """
+    for fault in told(search.damage):
+        notice(f"{fault}; chosen among the trials that are left")
     choice = chosen(search, study, trial_id)
     config = trial_config(study, choice, num_epochs)
     data = study.trainables.load_data(data_dir, config)

@@ -11,16 +11,15 @@ a Tune callback on the driver writes one JSON line for each thing that happens:
     {"event": "restart", "trial": "t0003", "time": .., "error": "..."}  its process or node died
     {"event": "end", "trial": "t0003", "time": .., "status": "completed", "error": null}
 
-A line is one `write`, so a killed driver leaves at most one torn line, which is passed over.
+A line is one `write`, so a killed driver leaves at most one torn line, which is passed over. Each
+line also has a number and a checksum (`sealed.py`): what was changed or lost since is told.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from search.records.metric import oriented
-from search.records.statuses import Status
+from search.records.sealed import SealedFile, seal
+from search.records.statuses import FINISHED, Status
 
 LEDGER = "ledger.jsonl"
-READ_LINES = 1000  # lines parsed at once
+TRIAL_ID = re.compile(r"t\d{4,9}", re.ASCII)
+ENDS = FINISHED | {"lost"}
 NUMBERS = {int, float}
 METRICS = (
     *("train_loss", "valid_loss", "valid_acc", "lr", "seconds", "averaged"),
@@ -88,7 +89,11 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records = read_ledger(path)
+        self.damage: list[str] = []
+        """What of the file could not be used, a line each."""
+        self.records: dict[str, TrialRecord] = {}
+        self.count = replay(path, self.records, self.damage)
+        """The number of the last line."""
         torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
         self._file = path.open("a", encoding="utf-8")
         if torn:
@@ -105,7 +110,8 @@ class Ledger:
             "time": time.time(),
             **fields,
         }
-        self._file.write(json.dumps(entry) + "\n")
+        self.count += 1
+        self._file.write(seal(entry, self.count))
         self._file.flush()
         if event in ("session", "end"):
             os.fsync(self._file.fileno())
@@ -117,44 +123,48 @@ class Ledger:
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """The events in order; lines that a crash or a full disk tore are passed over."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        while lines := list(itertools.islice(file, READ_LINES)):
-            for entry in parse(lines):
-                if isinstance(entry, dict) and "event" in entry:
-                    yield entry
+    """The events in order, as far as they can be used."""
+    return (entry for _, entry in SealedFile(path) if "event" in entry)
 
 
-def parse(lines: list[str]) -> list[Any]:
-    """The JSON values of the lines: all at once, which is quick, or one by one if one is torn."""
-    with contextlib.suppress(ValueError):
-        entries = json.loads(f"[{','.join(lines)}]")
-        if len(entries) == len(lines):
-            return list(entries)
-    entries = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            entries.append(json.loads(line))
-    return entries
+def read_ledger(path: Path, damage: list[str] | None = None) -> dict[str, TrialRecord]:
+    """All trials, by id, in order of their first start; empty where there is no ledger yet.
 
-
-def read_ledger(path: Path) -> dict[str, TrialRecord]:
-    """All trials, by id, in order of their first start; empty where there is no ledger yet."""
+    `damage` gets a line for each part of the file that could not be used.
+    """
     records: dict[str, TrialRecord] = {}
-    for entry in read_events(path):
-        apply_event(records, entry)
+    replay(path, records, [] if damage is None else damage)
     return records
 
 
+def replay(path: Path, records: dict[str, TrialRecord], damage: list[str]) -> int:
+    """Apply a file's events to `records`, tell of `damage`; the number of the last line."""
+    lines = SealedFile(path)
+    for place, entry in lines:
+        if "event" not in entry:
+            continue
+        try:
+            apply_event(records, entry)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            lines.tell(place, f"what it says of {entry.get('trial')} does not follow")
+    damage += lines.damage
+    return lines.count
+
+
 def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
-    """Bring `records` up to date with one event."""
+    """Bring `records` up to date with one event.
+
+    Raises KeyError for one of a trial that has not started; this, TypeError or ValueError for one
+    that no version has written.
+    """
     trial_id = entry.get("trial")
     if trial_id is None:
         return
     if entry["event"] == "start":
-        fresh = TrialRecord(trial_id, entry["config"], entry["origin"], started=entry["time"])
+        if not TRIAL_ID.fullmatch(trial_id):
+            raise ValueError(f"{trial_id} is no trial")
+        config, started = dict(entry["config"]), float(entry["time"])
+        fresh = TrialRecord(trial_id, config, str(entry["origin"]), started=started)
         record = records.setdefault(trial_id, fresh)
         record.status, record.ended = "running", None
         return
@@ -175,5 +185,7 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
         case "pause":
             record.status = "paused"
         case "end":
+            if entry["status"] not in ENDS:
+                raise ValueError(f"{entry['status']} is no end")
             record.status, record.error = entry["status"], entry.get("error")
-            record.ended = entry["time"]
+            record.ended = float(entry["time"])

@@ -29,6 +29,8 @@ class Search:
     info: dict[str, Any]
     records: dict[str, TrialRecord]
     running: bool
+    damage: tuple[str, ...] = ()
+    """What of the ledger could not be used, a line each, with the file and its line."""
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -90,5 +92,7 @@ def load(search_dir: str | Path) -> Search:
         raise ValueError(
             f"{path / SEARCH_JSON} lacks {', '.join(sorted(missing))}; restore the file"
         )
-    records = sorted(read_ledger(path / LEDGER).values(), key=lambda record: record.number)
-    return Search(path, info, {record.trial_id: record for record in records}, is_running(path))
+    damage: list[str] = []
+    found = read_ledger(path / LEDGER, damage).values()
+    records = {r.trial_id: r for r in sorted(found, key=lambda record: record.number)}
+    return Search(path, info, records, is_running(path), tuple(damage))

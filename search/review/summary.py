@@ -10,6 +10,7 @@ from typing import Any
 from search.files import read_json
 from search.records.best import BASELINE
 from search.records.knobs import edge_advice, is_active
+from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
 from search.review.figures.costs import epochs_saved
@@ -73,6 +74,7 @@ def caveats(searches: Sequence[Search]) -> list[str]:
 def warnings(search: Search) -> list[str]:
     """What the search itself warned of, its state, and the best values at edges of their ranges."""
     found = [str(warning) for warning in search.info.get("warnings", [])]
+    found += told(search.damage)
     status = search.info.get("status")
     if search.running:
         found.append(

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from search.records.best import BASELINE
 from search.records.knobs import edge_advice
+from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
 from search.review.table_layout import HEADERS, TEXT_COLUMNS, Row, cell, fitting, is_best
@@ -93,6 +94,7 @@ def notes(searches: Sequence[Search], rows: list[Row], marked: bool) -> list[str
     for search in searches:
         if search.best:
             lines += [f"! {plain(a)}" for a in edge_advice(search.knobs, search.best["config"])]
+    lines += [f"! {plain(fault)}" for search in searches for fault in told(search.damage)]
     caveats = dict.fromkeys(str(search.info.get("caveat") or "") for search in searches)
     return lines + [plain(f"note: {caveat}") for caveat in caveats if caveat]
 

@@ -15,6 +15,7 @@ from search.files import read_json, write_json
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
 from search.records.manifest import describe_search
+from search.records.sealed import told
 from search.records.search import Search, load
 from search.records.tables import write_tables
 from search.records.versions import now
@@ -104,6 +105,8 @@ def drive(
     )
     write_json(search_dir / SEARCH_JSON, info)
     ledger.append("session", num_samples=study.num_samples, pid=os.getpid())
+    for fault in told(ledger.damage):
+        console.notice(f"{fault}; the search goes on without it")
     begin_anew(ledger, place.storage, console.notice)
     budget = Budget(options.time_budget, options.patience, study.metric, study.mode)
     try:

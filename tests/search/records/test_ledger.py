@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,111 @@ def test_garbage_lines_are_passed_over(tmp_path: Path) -> None:
     write_one(path).close()
     path.write_bytes(b'\xff\xfe garbage\n[1, 2]\n{"no": "event"}\n' + path.read_bytes())
     assert read_ledger(path)["t0000"].epochs == 2
+
+
+def damaged(path: Path, change: Callable[[list[str]], list[str]]) -> tuple[list[str], list[str]]:
+    """What is told of a ledger of three trials whose lines were changed, and the trials left."""
+    for number in range(3):
+        ledger = write_one(path, f"t{number:04d}")
+        ledger.append("end", f"t{number:04d}", status="completed", error=None)
+        ledger.close()
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(lines)))
+    damage: list[str] = []
+    records = read_ledger(path, damage)
+    assert all(fault.startswith(f"{path}, line ") for fault in damage)
+    assert "\n" not in "".join(damage)
+    return [fault.rpartition(", ")[2] for fault in damage], list(records)
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        (lambda lines: lines, []),
+        (
+            lambda lines: [*lines[:2], lines[2].replace("0.7", "0.9"), *lines[3:]],
+            ["line 3: is not as it was written"],
+        ),
+        (
+            lambda lines: [*lines[:1], *lines[3:]],
+            ["line 2: 2 lines before it missing or unreadable"],
+        ),
+        (
+            lambda lines: [*lines[:2], "\0" * 60 + "\n", *lines[3:]],
+            ["line 4: 1 line before it missing or unreadable"],
+        ),
+        (
+            lambda lines: [*lines[:2], lines[3], lines[2], *lines[4:]],
+            [
+                "line 3: 1 line before it missing or unreadable",
+                "line 4: stands there again or in the wrong place",
+            ],
+        ),
+        (
+            lambda lines: [*lines[:2], lines[1], *lines[2:]],
+            ["line 3: stands there again or in the wrong place"],
+        ),
+        (
+            lambda lines: [*lines[:2], lines[2].partition(', "check"')[0] + "}\n", *lines[3:]],
+            ["line 3: has lost its checksum", "line 4: 1 line before it missing or unreadable"],
+        ),
+        (lambda lines: [*lines, '{"event": "pau'], []),  # torn by a kill
+    ],
+)
+def test_damage_is_told_by_line_and_what_is_whole_is_used(
+    tmp_path: Path, change: Callable[[list[str]], list[str]], faults: list[str]
+) -> None:
+    assert damaged(tmp_path / "ledger.jsonl", change) == (faults, ["t0000", "t0001", "t0002"])
+
+
+def test_a_changed_line_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    damaged(path, lambda lines: [line.replace("0.7", "0.9") for line in lines])
+    assert [list(record.history) for record in read_ledger(path).values()] == [[1], [1], [1]]
+
+
+def test_events_of_a_trial_whose_start_is_lost_are_told(tmp_path: Path) -> None:
+    faults, left = damaged(tmp_path / "ledger.jsonl", lambda lines: [*lines[:4], *lines[5:]])
+    assert left == ["t0000", "t0002"]
+    assert faults[0] == "line 5: 1 line before it missing or unreadable"
+    assert faults[1:] == [f"line {n}: what it says of t0001 does not follow" for n in (5, 6, 7)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"event": "start", "trial": "../x", "time": 1, "config": {}, "origin": "sampler"}',
+        '{"event": "start", "trial": ["t0001"], "time": 1, "config": {}, "origin": "sampler"}',
+        '{"event": "start", "trial": "t0001", "time": 1, "config": 3, "origin": "sampler"}',
+        '{"event": "report", "trial": "t0000", "metrics": {"valid_acc": 1}}',
+        '{"event": "end", "trial": "t0000", "time": 1, "status": "won"}',
+        '{"event": "pause", "trial": "t0009"}',
+    ],
+)
+def test_what_no_version_has_written_is_told_and_passed_over(tmp_path: Path, event: str) -> None:
+    path = tmp_path / "ledger.jsonl"
+    start = '{"event": "start", "trial": "t0000", "time": 1, "config": {}, "origin": "sampler"}'
+    path.write_text(f"{start}\n{event}\n")  # without checksums, as versions before wrote them
+    damage: list[str] = []
+    records = read_ledger(path, damage)
+    assert list(records) == ["t0000"]
+    assert records["t0000"].status == "running"
+    assert len(damage) == 1
+    assert damage[0].startswith(f"{path}, line 2: ")
+
+
+def test_a_ledger_without_checksums_goes_on_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    write_one(path).close()
+    old = [line.partition(', "check"')[0] + "}\n" for line in path.read_text().splitlines()]
+    path.write_text("".join(old))
+    ledger = Ledger(path)
+    assert ledger.damage == []
+    ledger.append("end", "t0000", status="completed", error=None)
+    ledger.close()
+    assert path.read_text().splitlines()[-1].endswith('"}')
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:3], lines[3].replace("completed", "stopped")]))
+    damage: list[str] = []
+    assert read_ledger(path, damage)["t0000"].status == "running"
+    assert damage == [f"{path}, line 4: is not as it was written"]
