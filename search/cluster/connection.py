@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from search import console
+from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
 from search.text import first_line
 
@@ -36,6 +37,7 @@ WORKER_ENV = {
 }
 LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
 PACKAGES = ("data_prep", "trainables", "search")
+ABOVE = Path(__file__).resolve().parents[2]  # the folder with these packages
 CONNECT_TIMEOUT = 10.0  # seconds
 NODE_PATIENCE = 900.0  # seconds for the first node to join; a machine of a cloud takes minutes
 
@@ -49,38 +51,32 @@ def connected(address: str | None) -> Iterator[Cluster]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     check_listening(address)
     local = address == "local"
-    settings = DRIVER_ENV | ({"RAY_AUTH_MODE": "disabled"} if local else {})
-    with environment_with(settings), attached(address, local) as cluster:
-        yield cluster
+    with environment_with(DRIVER_ENV), guarded() if local else joining() as extra:
+        with attached(address, local, extra) as cluster:
+            yield cluster
 
 
 @contextmanager
-def environment_with(settings: Mapping[str, str], *, override: bool = False) -> Iterator[None]:
-    """Variables for the block, where they are not set or `override`; then all is as before."""
-    before = dict(os.environ)
-    changed = {key: settings[key] for key in settings if override or key not in before}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for key in changed:
-            os.environ.pop(key, None)
-            if key in before:
-                os.environ[key] = before[key]
+def joining() -> Iterator[dict[str, Any]]:
+    """A cluster that is there already keeps its own settings, which this process may read."""
+    read_again()
+    yield {}
 
 
 @contextmanager
-def attached(address: str, local: bool) -> Iterator[Cluster]:
+def attached(address: str, local: bool, extra: dict[str, Any]) -> Iterator[Cluster]:
     """The connection itself, to an address that has been looked at."""
-    extra = {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE} if local else {}
+    if local:
+        extra = extra | {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
-        context = ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime_env(local),
-            **extra,
-        )
+        with working_in(ABOVE):  # Ray puts the current folder first on its workers' sys.path
+            context = ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=runtime_env(local),
+                **extra,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConnectionError(
             f"Ray cluster {address!r} cannot be reached ({first_line(error)}); check --address"
@@ -91,6 +87,17 @@ def attached(address: str, local: bool) -> Iterator[Cluster]:
         yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """The current folder for the block (contextlib.chdir comes with Python 3.11)."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def check_listening(address: str) -> None:
@@ -119,8 +126,7 @@ def runtime_env(local: bool) -> dict[str, Any]:
     """
     env: dict[str, Any] = {"env_vars": WORKER_ENV}
     if not local and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
-        above = Path(__file__).resolve().parents[2]
-        env |= {"py_modules": [str(above / name) for name in PACKAGES], "excludes": ["__pycache__"]}
+        env |= {"py_modules": [str(ABOVE / name) for name in PACKAGES], "excludes": ["__pycache__"]}
     return env
 
 

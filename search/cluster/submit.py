@@ -22,7 +22,8 @@ from rich.filesize import decimal
 
 from search import console
 from search.cluster.addresses import RAY_CLIENT
-from search.cluster.connection import PACKAGES, environment_with, knock
+from search.cluster.connection import ABOVE, PACKAGES, knock
+from search.cluster.private import environment_with
 from search.text import first_line
 
 LEFT_OUT = ("__pycache__", "*.pyc", ".*")
@@ -117,12 +118,11 @@ def dashboard_of_client(address: str) -> str:
 @contextlib.contextmanager
 def packed_code(task: str) -> Iterator[tuple[Path, str]]:
     """A folder with this project's packages and the user's study file; and TASK as seen in it."""
-    above = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for package in PACKAGES:
             shutil.copytree(
-                above / package, folder / package, ignore=shutil.ignore_patterns(*LEFT_OUT)
+                ABOVE / package, folder / package, ignore=shutil.ignore_patterns(*LEFT_OUT)
             )
         if task.endswith(".py"):
             shutil.copy(task, folder / Path(task).name)

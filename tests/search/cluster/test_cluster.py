@@ -18,7 +18,8 @@ import pytest
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import Search, load
-from search.cluster.connection import DRIVER_ENV, connected, environment_with
+from search.cluster.connection import DRIVER_ENV, connected
+from search.cluster.private import environment_with
 from search.cluster.resources import Cluster as Connection
 from search.cluster.resources import Node, trial_resources
 from search.records.ledger import read_events
