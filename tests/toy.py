@@ -6,6 +6,7 @@ lies below `fault_below`. The checkpoint holds the epoch, and each start appends
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -25,6 +26,7 @@ from ray import tune
 from data_prep.digits import LAYOUT
 from search.study.study import Study
 from trainables.config import TrainConfig
+from trainables.data import load_packed
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,12 @@ class ToyConfig(TrainConfig):
     fault_below: float = 0.0
     epoch_seconds: float = 0.0
     trace: str = ""
+    checkpoint_bytes: int = 0
+    reads_data: bool = False
 
 
 CONFIG = ToyConfig(num_epochs=9)
+BROKEN = "TOY_PROCESS_IS_BROKEN"
 
 
 def trainable(
@@ -48,6 +53,10 @@ def trainable(
 ) -> None:
     """Report `quality * (1 - exp(-epoch / 3))` as the accuracy."""
     knobs = ToyConfig(**{key: value for key, value in config.items() if not key.startswith("_")})
+    if BROKEN in os.environ:  # by an earlier trial of this process
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    if knobs.reads_data:
+        load_packed(Path(data_dir))
     first = 1 + resume_epoch(config)
     if knobs.trace:
         with Path(knobs.trace).open("a") as trace:
@@ -69,7 +78,8 @@ def trainable(
             "seconds": knobs.epoch_seconds,
         }
         try:
-            report(metrics, epoch in checkpoint_epochs or epoch == knobs.num_epochs)
+            due = epoch in checkpoint_epochs or epoch == knobs.num_epochs
+            report(metrics, knobs.checkpoint_bytes if due else None)
         except SystemExit:  # the process is wanted for another trial
             if knobs.fault == "kill_reused" and knobs.quality < knobs.fault_below:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -78,12 +88,13 @@ def trainable(
             return
 
 
-def report(metrics: dict[str, Any], with_checkpoint: bool) -> None:
-    """Report an epoch, with the epoch's number as the checkpoint."""
-    if not with_checkpoint:
+def report(metrics: dict[str, Any], size: int | None) -> None:
+    """Report an epoch; unless `size` is None, with a checkpoint of its number and so many bytes."""
+    if size is None:
         tune.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "weights.bin").write_bytes(bytes(size))
         Path(folder, "state.json").write_text(json.dumps({"epoch": metrics["epoch"]}))
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
@@ -105,6 +116,13 @@ def hurt(fault: str, loss: float) -> float:
         return math.nan
     if fault == "exception":
         raise RuntimeError('a <script> "quoted", comma,\nand a second line; schön')
+    if fault == "storage":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if fault == "breaks":
+        os.environ[BROKEN] = "1"
+    if fault == "assert":
+        os.environ[BROKEN] = "1"
+        raise RuntimeError("CUDA error: device-side assert triggered")
     if fault == "oom":
         raise MemoryError("out of memory: 9 GiB wanted")
     if fault == "gpu_oom":

@@ -29,6 +29,7 @@ DRIVER_ENV = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many; 1 by default
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_THRESHOLD_S": "30",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's own state is not read again, and a full disk ends it
 }
 # A reused worker whose last trial takes over 2 s to unwind is otherwise lost in silence.
 WORKER_ENV = {

@@ -77,6 +77,11 @@ class NodeData:
         """
         return find_or_fetch(self.root, self.fingerprint)
 
+    def is_here(self) -> bool:
+        """Whether that folder holds the data now, and can be read."""
+        folders = (Path(self.root), cache_folder(self.fingerprint))
+        return any(holds(folder, self.fingerprint) for folder in folders)
+
 
 @functools.lru_cache(maxsize=8)
 def find_or_fetch(root: str, fingerprint: str) -> str:

@@ -84,7 +84,7 @@ class LiveView(Watcher):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A trial's process died for good."""
+        """A trial met an error: it failed, is lost, or is tried again."""
         self.on_end(project_id(trial))
 
     @harmless
@@ -148,8 +148,11 @@ class LiveView(Watcher):
     def on_end(self, trial_id: str) -> None:
         """In a pipe, one line for a trial that ended."""
         record = self.progress.records.get(trial_id)
-        if record is not None and self.screen is None:
-            self.say(self.progress.line(record))
+        if record is None or self.screen is not None:
+            return
+        again = record.status == "running" and bool(record.restarts)
+        text = f"{trial_id} is tried again: {plain(record.restarts[-1])}" if again else None
+        self.say(text or self.progress.line(record))
 
     def say(self, text: str) -> None:
         """Print one plain line."""

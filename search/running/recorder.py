@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Checkpoint
@@ -13,6 +12,7 @@ from ray.tune.experiment import Trial
 from search.cluster.storage import Storage
 from search.records.ledger import METRICS, Ledger, TrialRecord
 from search.records.statuses import FINISHED, Status, end_status
+from search.running.retries import Retries, read_trouble
 from search.schedulers.asha import project_id
 
 TABLES_PERIOD = 30.0  # seconds between two writes of the tables while the search runs
@@ -38,6 +38,7 @@ class Recorder(Callback):  # type: ignore[misc]
         on_end: Callable[[TrialRecord], None],
         on_tables: Callable[[], None],
         storage: Storage,
+        retries: Retries,
     ) -> None:
         self.ledger = ledger
         self.defaults = dict(defaults)
@@ -48,8 +49,8 @@ class Recorder(Callback):  # type: ignore[misc]
         self.on_tables = on_tables
         self.storage = storage
         self.live: dict[str, Trial] = {}
-        self.errors: dict[str, str] = {}
-        self.again: set[str] = set()
+        self.retries = retries
+        self.given_up: set[str] = set()
         self.checkpoints = {
             trial_id: record.checkpoint
             for trial_id, record in ledger.records.items()
@@ -62,6 +63,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial begins, or goes on after a pause or a lost node."""
+        self.retries.begun.add(trial.trial_id)
         self.begin(trial)
 
     def begin(self, trial: Trial) -> None:
@@ -75,13 +77,8 @@ class Recorder(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch's metrics, or the error that ended the trial's code."""
+        """An epoch's metrics."""
         trial_id = project_id(trial)
-        if "error" in result:
-            self.errors[trial_id] = str(result["error"])
-            if result.get("retry_alone"):
-                self.again.add(trial_id)
-            return
         metrics = {key: result[key] for key in ("epoch", *METRICS) if key in result}
         facts = {key: result[key] for key in FACTS if key in result}
         if facts.items() <= self.ledger.records[trial_id].facts.items():
@@ -94,6 +91,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
     ) -> None:
         """A checkpoint is safe in the storage; the one before it is of no more use."""
+        self.retries.went_well()
         trial_id = project_id(trial)
         path = self.storage.inside(checkpoint.path)
         assert path is not None, f"{checkpoint.path} is no checkpoint of {self.storage.uri}"
@@ -123,35 +121,36 @@ class Recorder(Callback):  # type: ignore[misc]
         if record is None:  # cut before it started
             return
         status = end_status(record, self.num_epochs, self.metric)
-        if trial_id in self.again:  # its part of a GPU was too small: it is handed out again
-            self.again.remove(trial_id)
-            self.ledger.append("restart", trial_id, error=self.errors.pop(trial_id))
-            self.live.pop(trial_id, None)
-        elif trial_id in self.errors:
-            self.end(trial_id, "failed", self.errors.pop(trial_id))
-        elif status != "stopped" or (reason := self.stop_reason()) is None:
+        if status != "stopped" or (reason := self.stop_reason()) is None:
+            self.retries.went_well()
             self.end(trial_id, status)
         elif record.status != "paused":  # what pauses at a rung may still be promoted on resume
-            self.ledger.append("end", trial_id, status="lost", error=reason)
-            self.live.pop(trial_id, None)
+            self.lose(trial_id, reason)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """The worker process died, more often than `max_failures` allows, or never came up."""
-        if trial.should_recover():  # given up too early: the searcher hands it out again
-            self.live.pop(project_id(trial), None)
-            return
-        if project_id(trial) not in self.ledger.records:
+        """The trial raised, its worker process died, or that never came up."""
+        trial_id = project_id(trial)
+        verdict = self.retries.judge(trial)
+        if trial_id not in self.ledger.records:
             self.begin(trial)
-        self.end(project_id(trial), "failed", worker_error(trial))
+        if verdict.status is None:
+            self.ledger.append("restart", trial_id, error=verdict.error)
+            self.live.pop(trial_id, None)
+        elif verdict.status == "lost":
+            self.given_up.add(trial_id)
+            self.lose(trial_id, verdict.error)
+        else:
+            self.end(trial_id, verdict.status, verdict.error)
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """The worker process or its node died; Ray starts the trial again from its checkpoint."""
+        """Its node was taken away; Ray itself starts the trial again from its checkpoint."""
         if project_id(trial) in self.ledger.records:
-            self.ledger.append("restart", project_id(trial), error=worker_error(trial))
+            error = read_trouble(trial).text
+            self.ledger.append("restart", project_id(trial), error=error)
 
     def end(self, trial_id: str, status: Status, error: str | None = None) -> None:
         """Record the end of a trial and free what only a resume would have needed."""
@@ -164,6 +163,11 @@ class Recorder(Callback):  # type: ignore[misc]
             self.storage.discard(checkpoint)
         self.on_end(self.ledger.records[trial_id])
 
+    def lose(self, trial_id: str, reason: str) -> None:
+        """Record that a trial is not finished; a resume goes on from its last checkpoint."""
+        self.ledger.append("end", trial_id, status="lost", error=reason)
+        self.live.pop(trial_id, None)
+
     def settle(self) -> None:
         """After the last event: what an ended search leaves at its rungs has lost.
 
@@ -171,10 +175,12 @@ class Recorder(Callback):  # type: ignore[misc]
         """
         reason = self.stop_reason()
         for record in list(self.ledger.records.values()):
-            if record.status not in FINISHED and reason is None:
+            if record.status in FINISHED or record.trial_id in self.given_up:
+                continue
+            if reason is None:
                 self.end(record.trial_id, "stopped")
             elif record.status == "running":
-                self.ledger.append("end", record.trial_id, status="lost", error=reason)
+                self.lose(record.trial_id, reason)
 
     def keep_only(self, trial_ids: set[str]) -> None:
         """Delete the final checkpoints of completed trials other than these."""
@@ -190,14 +196,3 @@ class Recorder(Callback):  # type: ignore[misc]
 def folder_name(trial: Trial) -> str:
     """Folder of a trial's checkpoints; a resumed trial gets a new one: nothing is overwritten."""
     return f"{project_id(trial)}-{trial.trial_id}"
-
-
-def worker_error(trial: Trial) -> str:
-    """What ended the worker process, in one line, from the file that Ray has just written to."""
-    try:
-        last = Path(trial.error_file).read_text().rpartition("Failure # ")[2]
-    except (OSError, TypeError):
-        last = ""
-    lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
-    cause = next((line for line in lines if " because " in line), "")
-    return "worker: " + (cause or "".join(lines[:1]) or "process died")[:500]

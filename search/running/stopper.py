@@ -34,6 +34,7 @@ class Budget(Stopper):  # type: ignore[misc]
         self.best = float("-inf")
         self.since_best = 0
         self.reason: str | None = None
+        self.exit_code = 0
         self.signalled = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -56,6 +57,12 @@ class Budget(Stopper):  # type: ignore[misc]
         self.best = max(self.best, value)
         if self.patience is not None and self.since_best >= self.patience and self.reason is None:
             self.reason = f"no improvement in {self.patience} finished trials"
+
+    def give_up(self, trouble: str) -> None:
+        """Stop because nothing but the machine's trouble is met."""
+        if self.reason is None:
+            self.reason = f"nothing but trouble with the machine: {trouble}"
+            self.exit_code = 1
 
     @contextmanager
     def signals(self) -> Iterator[None]:

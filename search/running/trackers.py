@@ -38,10 +38,9 @@ class Harmless(Watcher):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch's metrics; a result that only tells an error has none."""
-        if "error" not in result:
-            stepped = {**result, "timesteps_total": result["epoch"]}  # what MLflow calls the step
-            self.inner.on_trial_result(iteration, trials, trial, stepped, **info)
+        """An epoch's metrics."""
+        stepped = {**result, "timesteps_total": result["epoch"]}  # what MLflow calls the step
+        self.inner.on_trial_result(iteration, trials, trial, stepped, **info)
 
     @harmless
     def on_trial_complete(

@@ -1,66 +1,92 @@
-"""What Ray runs for a trial: the task's trainable, with its errors caught and told.
+"""What Ray runs for a trial: the task's trainable, with its errors put into words.
 
-An exception that reaches Ray costs a new worker process (seconds of imports) and, unless it is told
-apart from a lost node, a retry of something that will fail again. So it is told as a last result.
+An error is raised to Ray, which then ends the worker process: after a CUDA error, or whatever else
+a trial may have broken, nothing that runs in it can be trusted. It costs seconds of imports, and
+only where a trial fails; healthy trials follow one another in the same process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from ray import tune
-
+from search.running.trouble import OWN_MEMORY, STORAGE, Kind, kind_of
 from search.text import named
 
 Trainable = Callable[..., None]
+
+
+class Data(Protocol):
+    """The prepared data, wherever a trial runs (`cluster/node_data.py`)."""
+
+    def here(self) -> str:
+        """A folder on this node with the data."""
+
+    def is_here(self) -> bool:
+        """Whether that folder can be read now."""
+
+
+class TrialError(Exception):
+    """An error in a trial: its kind, its words, and what must be known to judge it.
+
+    `reused`: the process had run another trial before, which may have broken it. `crowded`: the
+    trial went beyond the memory of its part of a GPU.
+    """
+
+    def __init__(self, kind: Kind, text: str, reused: bool, crowded: bool) -> None:
+        super().__init__(kind, text, reused, crowded)  # Ray copies and pickles it by its args
+        self.kind = kind
+        self.text = text
+        self.reused = reused
+        self.crowded = crowded
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def make_trainable(
     trainable: Trainable,
     defaults: Mapping[str, Any],
     metric: str,
-    find_data: Callable[[], str],
+    data: Data,
     checkpoint_epochs: tuple[int, ...],
     gpus: float = 0.0,
 ) -> Callable[[dict[str, Any]], None]:
     """The function to hand to Ray; nothing but numbers and names is pickled with it.
 
-    `find_data` tells on the trial's node where the prepared data is there. A trial with a part of a
-    GPU (`gpus` below 1) gets that part of its memory; out of it, it asks to be run again alone.
+    A trial with a part of a GPU (`gpus` below 1) gets that part of its memory. Raises TrialError.
     """
     shared = 0 < gpus < 1
+    ran: list[str] = []  # trials of this process: each one has a copy of its own
 
     def trial(config: dict[str, Any]) -> None:
         alone = bool(config.get("_alone"))
+        reused = bool(ran)
+        ran.append(str(config.get("_trial_id")))
         try:
-            limit_gpu_memory(gpus if shared and not alone else 1.0)
+            if shared:
+                limit_gpu_memory(1.0 if alone else gpus)
             full = {**defaults, **config, "_metric": metric}
-            trainable(full, data_dir=find_data(), checkpoint_epochs=checkpoint_epochs)
+            trainable(full, data_dir=find(data), checkpoint_epochs=checkpoint_epochs)
         except Exception as error:
-            tune.report(
-                {
-                    metric: math.nan,
-                    "epoch": 0,
-                    "error": named(error),
-                    "traceback": traceback.format_exc(),
-                    "retry_alone": shared and not alone and is_gpu_oom(error),
-                }
-            )
+            kind = kind_of(error) if data.is_here() else STORAGE
+            crowded = shared and not alone and kind == OWN_MEMORY
+            raise TrialError(kind, named(error), reused, crowded) from None
         finally:
             free_gpu_memory()
 
     return trial
 
 
-def is_gpu_oom(error: BaseException) -> bool:
-    """Whether the trial ran out of GPU memory: torch.OutOfMemoryError, in every version."""
-    return type(error).__name__ == "OutOfMemoryError"
+def find(data: Data) -> str:
+    """The data's folder. Raises OSError where there is none, for whatever reason."""
+    try:
+        return data.here()
+    except Exception as error:
+        raise OSError(f"the prepared data is out of reach ({named(error)})") from error
 
 
 def limit_gpu_memory(fraction: float) -> None:

@@ -22,6 +22,7 @@ from search.running.live_view import LiveView
 from search.running.options import Options
 from search.running.optuna_journal import frozen_trial, open_journal, write_journal
 from search.running.recorder import Recorder, folder_name
+from search.running.retries import Retries
 from search.running.stopper import Budget
 from search.running.tensorboard import TensorBoard
 from search.running.trackers import trackers
@@ -43,7 +44,8 @@ def fit(
     """Let Ray Tune run the trials that the ledger does not know as finished."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     add_to_journal = journal(study, search_dir, ledger)
-    recorder = make_recorder(study, search_dir, place, ledger, budget, add_to_journal)
+    retries = Retries(ledger.records, options.max_failures, budget.give_up, budget.stop_all)
+    recorder = make_recorder(study, search_dir, place, ledger, budget, retries, add_to_journal)
     view = LiveView(
         ledger.records,
         study.metric,
@@ -52,7 +54,7 @@ def fit(
         study.num_epochs,
         console.err,
     )
-    searcher = make_searcher(study, options, place, ledger)
+    searcher = make_searcher(study, options, place, ledger, retries)
     callbacks = [recorder, view, *watchers(study, search_dir, options, ledger)]
     tuner = make_tuner(study, options, place, searcher, callbacks, budget)
     try:
@@ -84,6 +86,7 @@ def make_recorder(
     place: Place,
     ledger: Ledger,
     budget: Budget,
+    retries: Retries,
     add_to_journal: Callable[[TrialRecord], None],
 ) -> Recorder:
     """The callback that keeps the ledger, and all that hangs on the end of a trial."""
@@ -104,11 +107,14 @@ def make_recorder(
         on_end=on_end,
         on_tables=lambda: write_tables(load(search_dir)),
         storage=place.storage,
+        retries=retries,
     )
     return recorder
 
 
-def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) -> AshaSearcher:
+def make_searcher(
+    study: Study, options: Options, place: Place, ledger: Ledger, retries: Retries
+) -> AshaSearcher:
     """What Ray asks for trials, fed with the ledger's and with those of earlier searches."""
     warm, enqueue = warm_start(options.warm_start, study)
 
@@ -134,6 +140,7 @@ def make_searcher(study: Study, options: Options, place: Place, ledger: Ledger) 
         max_concurrent=options.max_concurrent,
         slots=trial_slots(place.resources),
         last_checkpoint=last_checkpoint,
+        judge=retries,
     )
 
 
@@ -150,7 +157,7 @@ def make_tuner(
         study.trainables.trainable,
         dataclasses.asdict(study.config),
         study.metric,
-        place.data.here,
+        place.data,
         study.rungs,
         place.resources["GPU"],
     )
@@ -167,7 +174,7 @@ def make_tuner(
             name="ray",
             storage_path=place.storage.uri,
             callbacks=callbacks,
-            failure_config=FailureConfig(max_failures=options.max_failures),
+            failure_config=FailureConfig(max_failures=0),  # what is tried again: running/retries.py
             checkpoint_config=CheckpointConfig(num_to_keep=None),
             stop=budget,
             verbose=0,

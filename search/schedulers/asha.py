@@ -40,13 +40,12 @@ class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
         return self.decide(project_id(trial), result["epoch"], result[self.searcher.metric])
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Ray starts the trial again, or gives it up.
+        """Have the error judged, before Ray tells the searcher of it.
 
-        When a process dies while it is made ready for its next trial, Ray 2.60 counts that twice:
-        it queues the trial again, then ends it although restarts are left.
+        Ray itself tries nothing again, but for a node that is taken away with notice.
         """
-        if trial.status == Trial.PENDING and trial.should_recover():
-            self.searcher.give_up(project_id(trial))
+        if not trial.should_recover():
+            self.searcher.on_error(trial)
 
     def decide(self, trial_id: str, epoch: int, value: float) -> str:
         """What becomes of a healthy, unfinished trial."""

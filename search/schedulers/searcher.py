@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from search.samplers.sampler import Exhausted
 from search.samplers.trial import Mode, Record, SearchTrial, trial_of
 from search.schedulers.rungs import Rungs
 from search.schedulers.stateless import StatelessSearcher
+from search.schedulers.verdict import Judge, NoRetries, Verdict, Waiting
 from search.study.choices import GRACE_PERIOD, REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, check_space
@@ -55,6 +55,7 @@ class AshaSearcher(StatelessSearcher):
         max_concurrent: int | None = None,
         slots: Callable[[], int] | None = None,
         last_checkpoint: Callable[[str], str | None] = lambda trial_id: None,
+        judge: Judge | None = None,
     ) -> None:
         """`past` are this search's own trials, `warm` those of others: for the sampler only.
 
@@ -62,7 +63,8 @@ class AshaSearcher(StatelessSearcher):
         `slots` tells how many trials there is room for now: so many and one more, which waits for
         the next one to end, are handed out. `max_concurrent` stands instead of that where it is
         given; without either there is no limit.
-        `last_checkpoint` finds what a trial whose process died goes on from.
+        `last_checkpoint` finds what a trial goes on from that is handed out again, as `judge` says
+        of one that met an error; without a judge all these have failed.
         """
         super().__init__(metric=metric, mode=mode)
         check_space(space)
@@ -75,6 +77,7 @@ class AshaSearcher(StatelessSearcher):
         self.slots = slots
         self.scheduler = scheduler
         self.last_checkpoint = last_checkpoint
+        self.judge = judge or NoRetries()
         levels = rung_levels(num_epochs, grace_period, reduction_factor)
         self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
         self._take_up(past, warm)
@@ -99,11 +102,11 @@ class AshaSearcher(StatelessSearcher):
         self.alone: list[Trial] = []
         """Ray's objects of the trials that want a GPU of their own."""
         self._alone: set[str] = set()
-        self._given_up: set[str] = set()
+        self._verdicts: dict[str, Verdict] = {}
         self._project_ids: dict[str, str] = {}
         numbered = map("t{:04d}".format, itertools.count())
         self._new_ids = (name for name in numbered if name not in self.trials)
-        self._unfinished = deque(
+        self._unfinished = Waiting(
             trial_id
             for trial_id, trial in self.trials.items()
             if trial.status in UNFINISHED and trial_id not in self.rungs.paused
@@ -116,7 +119,8 @@ class AshaSearcher(StatelessSearcher):
             return None
         trial = self._again() or self._returning() or self._new()
         if trial is None:
-            return None if self.running or self.rungs.paused else Searcher.FINISHED
+            waits = self._unfinished and not self.judge.over()
+            return None if self.running or self.rungs.paused or waits else Searcher.FINISHED
         trial.status = "running"
         self.running.add(trial.trial_id)
         self._project_ids[trial_id] = trial.trial_id
@@ -149,8 +153,9 @@ class AshaSearcher(StatelessSearcher):
         return self.rungs.paused - set(self._project_ids.values())
 
     def _again(self) -> SearchTrial | None:
-        """A trial that an earlier session left unfinished."""
-        return self.trials[self._unfinished.popleft()] if self._unfinished else None
+        """A trial that an earlier session left unfinished, or that is tried again."""
+        due = self._unfinished.take()
+        return None if due is None else self.trials[due]
 
     def _returning(self) -> SearchTrial | None:
         """A trial that an earlier session paused, and that is promoted now."""
@@ -181,7 +186,8 @@ class AshaSearcher(StatelessSearcher):
 
     def _new(self) -> SearchTrial | None:
         """A trial that has not been tried before, while the budget lasts."""
-        if self.exhausted or len(self.trials) >= self.num_samples:
+        held = self._unfinished and self.judge.troubled()
+        if held or self.exhausted or len(self.trials) >= self.num_samples:
             return None
         try:
             found = self._candidates.next([*self.warm, *self.trials.values()])
@@ -209,27 +215,24 @@ class AshaSearcher(StatelessSearcher):
         project_id = self._project_ids.pop(trial_id)
         bad = result is not None and is_diverged(result, self.metric)
         self._note(self.trials[project_id], result or {})
-        if result is not None and result.get("retry_alone"):  # its part of a GPU was too small
-            self._alone.add(project_id)
-            return self.run_again(project_id, None)
-        if project_id in self._given_up:
-            self._given_up.remove(project_id)
-            return self.run_again(project_id, self.last_checkpoint(project_id))
+        if error:
+            return self._act(project_id, self._verdicts.pop(trial_id, Verdict("failed", "")))
         complete = self.trials[project_id].epoch >= self.num_epochs
-        status: Status = "completed" if complete else "stopped"
-        failed = error or (result is not None and "error" in result)
-        self.end(project_id, "failed" if failed else "diverged" if bad else status)
+        self.end(project_id, "diverged" if bad else "completed" if complete else "stopped")
 
-    def run_again(self, project_id: str, checkpoint: str | None) -> None:
-        """Hand the trial out once more, to go on from a checkpoint or from the beginning."""
-        trial = self.trials[project_id]
-        trial.status, trial.checkpoint = "lost", checkpoint
-        self.running.discard(project_id)
-        self._unfinished.append(project_id)
+    def on_error(self, trial: Trial) -> None:
+        """The scheduler: a Ray trial ended with an error; `on_trial_complete` follows."""
+        self._verdicts[trial.trial_id] = self.judge.judge(trial)
 
-    def give_up(self, project_id: str) -> None:
-        """The scheduler: Ray ends a trial that has restarts left, so hand it out once more."""
-        self._given_up.add(project_id)
+    def _act(self, project_id: str, verdict: Verdict) -> None:
+        """End a trial that met an error, or hand it out once more from its last checkpoint."""
+        self.end(project_id, verdict.status or "lost")
+        if verdict.status is None:
+            self.trials[project_id].checkpoint = self.last_checkpoint(project_id)
+            self._alone |= {project_id} if verdict.alone else set()
+            self._unfinished.add(project_id, verdict.not_before)
+        else:
+            self.rungs.drop(project_id, bad=True)  # nor is a lost one finished as the leader
 
     def end(self, project_id: str, status: Status) -> None:
         """Note the end of a trial."""

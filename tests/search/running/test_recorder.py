@@ -15,6 +15,9 @@ from ray.tune.experiment import Trial
 from search.cluster.storage import Storage
 from search.records.ledger import Ledger, TrialRecord, read_ledger
 from search.running.recorder import Recorder
+from search.running.retries import Retries, Trouble
+from search.running.trial_function import TrialError
+from search.running.trouble import OWN_ERROR, STORAGE
 
 EPOCHS = 3
 
@@ -38,6 +41,7 @@ class Desk:
             on_end=lambda record: self.ended.append(record.trial_id),
             on_tables=lambda: None,
             storage=Storage(str(self.folder)),
+            retries=Retries(self.ledger.records, 1, lambda trouble: None, lambda: False),
         )
 
     def start(self, number: int) -> Trial:
@@ -65,6 +69,13 @@ class Desk:
     def complete(self, trial: Trial) -> None:
         """Ray says that the trial is over."""
         self.recorder.on_trial_complete(0, [], trial)
+
+    def fail(self, trial: Trial, error: TrialError) -> None:
+        """Ray says that the trial raised."""
+        self.recorder.retries.verdicts[trial.trial_id] = self.recorder.retries.decide(
+            trial.config["_trial_id"], Trouble(error.kind, error.text)
+        )
+        self.recorder.on_trial_error(0, [], trial)
 
     def read(self, trial: Trial) -> TrialRecord:
         """What another process reads of the trial."""
@@ -162,3 +173,30 @@ def test_what_waits_at_a_rung_when_the_search_is_over_has_lost(desk: Desk) -> No
     desk.recorder.settle()
     assert desk.read(trial).status == "stopped"
     assert desk.ended == ["t0000"]
+
+
+def test_an_error_of_its_own_ends_a_trial(desk: Desk) -> None:
+    trial = desk.start(0)
+    desk.report(trial, 1, 0.1)
+    folder = desk.checkpoint(trial, "gone")
+    desk.fail(trial, TrialError(OWN_ERROR, "ValueError: no", reused=False, crowded=False))
+    record = desk.read(trial)
+    assert (record.status, record.error) == ("failed", "ValueError: no")
+    assert desk.ended == ["t0000"]
+    assert not folder.exists()
+
+
+def test_the_machines_trouble_is_a_restart_and_then_lost_but_never_an_end(desk: Desk) -> None:
+    error = TrialError(STORAGE, "OSError: full", reused=False, crowded=False)
+    trial = desk.start(0)
+    desk.report(trial, 1, 0.1)
+    folder = desk.checkpoint(trial, "kept")
+    desk.fail(trial, error)
+    assert desk.read(trial).status == "running"
+    assert desk.read(trial).restarts == ["OSError: full"]
+    desk.recorder.retries.verdicts.clear()
+    desk.fail(desk.start(0), error)
+    desk.recorder.settle()
+    assert (desk.read(trial).status, desk.read(trial).error) == ("lost", "OSError: full")
+    assert desk.ended == []
+    assert folder.exists()  # what a resume goes on from

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from search.samplers.trial import SearchTrial
-from search.schedulers.asha import make_scheduler
+from search.schedulers.asha import PlainScheduler, make_scheduler
 from search.schedulers.rungs import Rungs
 from search.schedulers.searcher import AshaSearcher
+from search.schedulers.verdict import NoRetries, Verdict
 from search.study.rung_levels import rung_levels
 from search.study.space import Space
 from tests.benchmarks.simulator import SimulatedTrial, Simulation
@@ -208,11 +211,12 @@ def test_a_trial_that_is_promoted_comes_before_a_new_one(limit: dict[str, Any]) 
 
 
 def test_nothing_new_starts_while_a_trial_waits_for_a_gpu_of_its_own() -> None:
-    searcher, bound = pair("none", slots=lambda: 8)
+    judge = Strict(Verdict(None, "out of memory", alone=True))
+    searcher, bound = pair("none", slots=lambda: 8, judge=judge)
     config = searcher.suggest("ray0")
     assert isinstance(config, dict)
     assert not config["_alone"]
-    searcher.on_trial_complete("ray0", {"epoch": 1, "retry_alone": True})
+    fail(searcher, bound, "ray0", config)
     again = searcher.suggest("ray1")
     assert isinstance(again, dict)
     assert again["_alone"]
@@ -221,6 +225,74 @@ def test_nothing_new_starts_while_a_trial_waits_for_a_gpu_of_its_own() -> None:
     assert searcher.suggest("ray2") is None
     alone.status = "RUNNING"
     assert isinstance(searcher.suggest("ray2"), dict)
+
+
+class Strict(NoRetries):
+    """Gives its verdicts one after the other, whatever happened."""
+
+    def __init__(self, *verdicts: Verdict, troubled: bool = False) -> None:
+        self.verdicts = iter(verdicts)
+        self.in_trouble = troubled
+
+    def judge(self, trial: Trial) -> Verdict:
+        return next(self.verdicts)
+
+    def troubled(self) -> bool:
+        return self.in_trouble
+
+
+def fail(
+    searcher: AshaSearcher, bound: PlainScheduler, ray_id: str, config: dict[str, Any]
+) -> None:
+    """Ray tells scheduler and searcher of an error."""
+    trial = Trial("toy", config=config, trial_id=ray_id, stub=True)
+    trial.run_metadata.num_failures = 1
+    bound.on_trial_error(None, trial)
+    searcher.on_trial_complete(ray_id, error=True)
+
+
+def test_a_trial_in_the_machines_trouble_is_handed_out_again_later_with_its_checkpoint() -> None:
+    later = time.monotonic() + 3600
+    judge = Strict(Verdict(None, "full", not_before=later), Verdict(None, "full"))
+    searcher, bound = pair(
+        "none",
+        num_samples=2,
+        judge=judge,
+        last_checkpoint=lambda trial_id: f"checkpoint of {trial_id}",
+    )
+    first, second = searcher.suggest("ray0"), searcher.suggest("ray1")
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    fail(searcher, bound, "ray0", first)
+    assert searcher.suggest("ray2") is None
+    fail(searcher, bound, "ray1", second)
+    again = searcher.suggest("ray3")
+    assert isinstance(again, dict)
+    assert again["_trial_id"] == second["_trial_id"]
+    assert again["_resume_from"] == f"checkpoint of {second['_trial_id']}"
+    searcher.on_trial_complete("ray3", {"epoch": 9, "valid_acc": 0.5})
+    assert searcher.suggest("ray4") is None  # the first one still waits: not the end
+
+
+def test_nothing_new_is_proposed_while_the_machine_is_in_trouble() -> None:
+    later = time.monotonic() + 3600
+    judge = Strict(Verdict(None, "full", not_before=later), troubled=True)
+    searcher, bound = pair("none", judge=judge)
+    config = searcher.suggest("ray0")  # nothing waits to be tried again yet
+    assert isinstance(config, dict)
+    fail(searcher, bound, "ray0", config)
+    assert searcher.suggest("ray1") is None
+
+
+def test_a_lost_trial_is_not_told_as_bad_and_a_failed_one_is() -> None:
+    judge = Strict(Verdict("lost", "full"), Verdict("failed", "no"))
+    searcher, bound = pair("none", judge=judge)
+    for ray_id in ("ray0", "ray1"):
+        config = searcher.suggest(ray_id)
+        assert isinstance(config, dict)
+        fail(searcher, bound, ray_id, config)
+    assert [trial.status for trial in searcher.trials.values()] == ["lost", "failed"]
+    assert not searcher.running
 
 
 @pytest.mark.parametrize("scheduler", ["promoting", "asha", "none"])
