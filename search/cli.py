@@ -24,9 +24,10 @@ from search.options import (
 from search.parameters import Panels, takes
 from search.text import masked
 
+COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -50,7 +51,7 @@ def prepare(preparation: Preparation) -> None:
 @app.command(cls=Panels, epilog="Example: resnet-tune show cifar10 --range lr=0.01..1:log")
 @takes(Showing)
 def show(showing: Showing) -> None:
-    """Show what is searched: every knob with its default, range, unit and meaning."""
+    """Show every knob: its default, range, unit and meaning."""
     from search import commands
 
     commands.show(showing)
@@ -61,7 +62,9 @@ def show(showing: Showing) -> None:
 )
 @takes(Request)
 def search(request: Request) -> int:
-    """Search: Ray Tune runs the trials, a sampler proposes them, ASHA stops the poor ones.
+    """Search for the best configuration.
+
+    Ray Tune runs the trials, a sampler proposes them, ASHA stops the poor ones.
 
     What is searched, and what --set and --range may change: `resnet-tune show TASK`.
     """
@@ -75,7 +78,10 @@ def search(request: Request) -> int:
 )
 @takes(Request)
 def check(request: Request) -> int:
-    """Find out what would go wrong with a search before it starts, and what it will cost."""
+    """Find out what a search would meet, need and cost.
+
+    Everything that a search looks at before it starts, one batch, and a forecast.
+    """
     from search import commands
 
     return commands.check(request)
@@ -87,7 +93,10 @@ def check(request: Request) -> int:
 )
 @takes(Submission, Request)
 def submit(submission: Submission, request: Request) -> int:
-    """Send a search to a Ray cluster as a job; takes all options of `search`."""
+    """Send a search to a Ray cluster as a job.
+
+    Takes all options of `search`.
+    """
     from search import commands
 
     return commands.submit(request, submission.job_address, follow=submission.follow)
@@ -112,7 +121,7 @@ def trials(
     ] = "table",
     results: Results = RESULTS,
 ) -> None:
-    """Show the trial table of a running, dead or finished search."""
+    """Show the trials of a running, dead or finished search."""
     from search.records.folder import latest_search
     from search.records.search import load
     from search.review.table import print_trials
@@ -134,7 +143,7 @@ def report(
     ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Write one self-contained HTML page about a search."""
+    """Write one HTML page about a search."""
     from search import commands
 
     commands.report(search_dirs or [], results, out)
@@ -143,7 +152,10 @@ def report(
 @app.command(cls=Panels, epilog="Example: resnet-tune retrain results/cifar10/first --trial t0007")
 @takes(Retraining)
 def retrain(retraining: Retraining) -> None:
-    """Train the best configuration on train and valid together, then predict the test set."""
+    """Train the best configuration on all labelled images.
+
+    That is train and valid together; then the test set is predicted.
+    """
     from search import commands
 
     commands.retrain(retraining)
@@ -155,7 +167,7 @@ def retrain(retraining: Retraining) -> None:
 )
 @takes(Prediction)
 def predict(prediction: Prediction) -> None:
-    """Predict the test set again, or other images, with the retrained model."""
+    """Predict the test set again, or other images."""
     from search import commands
 
     commands.predict(prediction)
@@ -167,7 +179,7 @@ def predict(prediction: Prediction) -> None:
 )
 @takes(Preparation, Request)
 def run(preparation: Preparation, request: Request) -> int:
-    """Everything in one go: prepare, search, retrain, predict, report."""
+    """Prepare, search, retrain, predict and report in one go."""
     from search import commands
 
     return commands.run(preparation, request)
@@ -178,6 +190,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if COMPLETION in os.environ:
+        app(prog_name="resnet-tune")  # typer answers the shell, and exits
     sys.exit(guarded(arguments, debug))
 
 

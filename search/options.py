@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from search.cluster.addresses import RAY_CLIENT, asked_address
+from search.completion import complete_range, complete_setting, complete_task
 from search.parameters import (
     BUDGET,
     ONE_SESSION,
@@ -28,6 +29,7 @@ Task = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
+        autocompletion=complete_task,
         help="digits, cifar10, dog_breed, images, images-NAME, or a .py file with your STUDY.",
     ),
     ONE_SESSION,
@@ -55,6 +57,7 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
+        autocompletion=complete_setting,
         rich_help_panel=SEARCHED,
         help="Give a knob or a study setting this value and do not search it. Repeatable.",
     ),
@@ -65,6 +68,7 @@ Ranges = Annotated[
     typer.Option(
         "--range",
         metavar="KEY=SPEC",
+        autocompletion=complete_range,
         rich_help_panel=SEARCHED,
         help="Search a knob over 1e-3..0.5:log, or over 64,128,256. Repeatable.",
     ),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +125,28 @@ def test_a_task_file_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "empty.py").write_text("")
     assert guarded(["search", str(tmp_path / "empty.py")], debug=False) == 2
     assert "defines no STUDY" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("resnet-tune search dog", {"dog_breed"}),
+        ("resnet-tune search digits --set mom", {"momentum="}),
+        ("resnet-tune search dog_breed --range lr_", {"lr_period=", "lr_decay="}),
+        ("resnet-tune show cifar10 --set sam", {"sampler="}),
+        ("resnet-tune search own.py --set mom", set()),
+    ],
+)
+def test_the_shell_completes_tasks_and_knobs(typed: str, offered: set[str]) -> None:
+    words = typed.split()
+    env = {
+        **os.environ,
+        "_RESNET_TUNE_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    code = "import sys; from search.cli import main; sys.argv[0] = 'resnet-tune'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
+    assert set(done.stdout.split()) == offered, done.stderr
