@@ -25,7 +25,7 @@ from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
 from search.study.fitting import fitted
-from search.study.loading import DATASET, TASKS, load_study
+from search.study.loading import DATASET, TASKS, load_recorded, load_study
 from search.study.overrides import customise
 from search.study.study import Study
 from search.text import masked
@@ -176,7 +176,7 @@ def run_planned(
 def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
     """A search with the study and data it was run with; faults in the block are logged in it."""
     found = load(asked.search_dir or latest_search(asked.results))
-    study = load_study(found.info.get("overrides", {}).get("task", found.info["task"]))
+    study = load_recorded(found.info, asked.task)
     root = asked.data / study.task if asked.data is not None else Path(found.info["data"]["root"])
     prepared = load_prepared(root)
     if prepared.fingerprint != found.info["data"]["fingerprint"]:

@@ -217,6 +217,14 @@ class Finished:
     """The options of commands that go on with a search: `retrain` and `predict`."""
 
     search_dir: SearchDir = None
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py",
+            help="The file with the search's STUDY, where that is your own. It is run; no file is"
+            " that you do not name.",
+        ),
+    ] = None
     results: Results = RESULTS
     data: Annotated[
         Path | None,

@@ -10,15 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.errors import UsageError
+from pydantic import TypeAdapter, ValidationError
+
+from search.errors import UsageError, UserError
 from search.files import read_json
 from search.options import Request, remembered, words_of_later_sessions
-from search.records.folder import latest_search
+from search.parameters import parameters
+from search.records.folder import SEARCH_JSON, latest_search
 from search.records.search import Search
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
 from search.study.fitting import fitted
-from search.study.loading import load_study
+from search.study.loading import digest, load_study, say_if_changed
 from search.study.overrides import customise
 from search.study.study import Study
 from search.text import MASK, masked
@@ -37,9 +40,10 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
         search_dir = (
             folder / request.name if request.name else latest_search(request.results, study.task)
         )
-        if (search_dir / "search.json").exists():
-            overrides = read_json(search_dir / "search.json").get("overrides", {})
-            request = recall(request, overrides)
+        if (search_dir / SEARCH_JSON).exists():
+            info = read_json(search_dir / SEARCH_JSON)
+            request = recall(request, told_before(info, search_dir / SEARCH_JSON))
+            say_if_changed(request.task, info)
     else:
         search_dir = folder / (request.name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     study = customise(
@@ -56,7 +60,24 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
     kept = {name: getattr(request, name) for name in remembered()}
     earlier = [str(path.resolve()) for path in request.warm_start]
-    return study, search_dir, {**kept, "task": request.task, "warm_start": earlier}
+    task = {"task": request.task, "task_digest": digest(request.task)}
+    return study, search_dir, {**kept, **task, "warm_start": earlier}
+
+
+def told_before(info: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What search.json remembers of the options. Raises UserError where it is no such value."""
+    overrides = info.get("overrides") or {}
+    told: dict[str, Any] = {}
+    for option in parameters(Request):
+        if option.name not in remembered():
+            continue
+        kind = tuple[option.kind, ...] if option.repeatable else option.kind  # type: ignore[name-defined]
+        try:
+            value = overrides.get(option.name)
+            told[option.name] = None if value is None else TypeAdapter(kind).validate_python(value)
+        except (ValidationError, AttributeError):
+            raise UserError(f"{path}: overrides/{option.name} is no {option.flag}") from None
+    return told
 
 
 def recall(request: Request, overrides: dict[str, Any]) -> Request:
@@ -66,12 +87,10 @@ def recall(request: Request, overrides: dict[str, Any]) -> Request:
     for name in remembered():
         now, then = getattr(request, name), overrides.get(name)
         if name in ("sets", "ranges"):
-            kept = [spec for spec in then or [] if spec.partition("=")[0] not in said]
+            kept = [spec for spec in then or () if spec.partition("=")[0] not in said]
             recalled[name] = (*kept, *now)
-        elif name == "warm_start":
-            recalled[name] = now or tuple(Path(path) for path in then or [])
-        elif now is None:
-            recalled[name] = then
+        else:
+            recalled[name] = now if now not in (None, ()) else then if then is not None else now
     return dataclasses.replace(request, **recalled)
 
 

@@ -24,6 +24,7 @@ from search import console
 from search.cluster.addresses import RAY_CLIENT
 from search.cluster.connection import ABOVE, PACKAGES, knock
 from search.cluster.private import environment_with
+from search.study.loading import files_of
 from search.text import first_line
 
 LEFT_OUT = ("__pycache__", "*.pyc", ".*")
@@ -125,7 +126,11 @@ def packed_code(task: str) -> Iterator[tuple[Path, str]]:
                 ABOVE / package, folder / package, ignore=shutil.ignore_patterns(*LEFT_OUT)
             )
         if task.endswith(".py"):
-            shutil.copy(task, folder / Path(task).name)
+            above = Path(task).resolve().parent
+            for file in files_of(task):
+                target = folder / file.relative_to(above)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
             task = Path(task).name
         yield folder, task
 

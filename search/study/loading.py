@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from search.console import notice
 from search.errors import USER_MODULE
 from search.errors import UsageError as UsageError
 from search.study.study import Study
@@ -44,7 +48,11 @@ def load_study(task: str) -> Study:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Run the user's study file as a module whose functions travel to the workers by value."""
+    """Run the user's study file as a module whose functions travel to the workers by value.
+
+    So do the modules that it imports from its own folder, which is on sys.path meanwhile: at the
+    end, so that a file there does not stand in for a library.
+    """
     from ray.cloudpickle import register_pickle_by_value  # here: reading a search needs no Ray
 
     if not path.is_file():
@@ -55,9 +63,64 @@ def load_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before, folder = set(sys.modules), str(path.resolve().parent)
+    sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"task file {path} fails: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
     register_pickle_by_value(module)
+    for other in set(sys.modules) - before:
+        if file_below(sys.modules[other], Path(folder)) is not None:
+            register_pickle_by_value(sys.modules[other])
     return module
+
+
+def file_below(module: ModuleType, folder: Path) -> Path | None:
+    """The module's file, where it lies in the folder or below."""
+    file = getattr(module, "__file__", None)
+    return Path(file) if file is not None and Path(file).is_relative_to(folder) else None
+
+
+def files_of(task: str) -> list[Path]:
+    """A study file that has been loaded, and the modules beside it that it has imported."""
+    from ray.cloudpickle import list_registry_pickle_by_value
+
+    folder = Path(task).resolve().parent
+    loaded = [sys.modules[name] for name in list_registry_pickle_by_value() if name in sys.modules]
+    beside = [file_below(module, folder) for module in loaded]
+    return sorted({Path(task).resolve(), *(file for file in beside if file is not None)})
+
+
+def digest(task: str) -> str | None:
+    """SHA-256 of a study file of the user's own; None for a built-in task."""
+    return hashlib.sha256(Path(task).read_bytes()).hexdigest() if task.endswith(".py") else None
+
+
+def load_recorded(info: Mapping[str, Any], asked: str | None) -> Study:
+    """The study that a search was run with: a built-in one, or the file that the user names.
+
+    `info` is search.json, which may come from anywhere: no file is run because it is named there.
+    `asked` is what the command line says. Raises UsageError where it must say something else.
+    """
+    overrides = info.get("overrides") or {}
+    recorded = overrides.get("task", info["task"])
+    if asked is None and str(recorded).endswith(".py"):
+        raise UsageError(
+            f"the search was made with the task file {recorded}, and no file is run that you do not"
+            f" name: if you trust it, add --task {recorded}"
+        )
+    study = load_study(asked or str(recorded))
+    if study.task != info["task"]:
+        raise UsageError(f"{asked or recorded} is of {study.task}, the search of {info['task']}")
+    say_if_changed(asked or "", info)
+    return study
+
+
+def say_if_changed(task: str, info: Mapping[str, Any]) -> None:
+    """One line where a study file is not what the search of this search.json began with."""
+    recorded = (info.get("overrides") or {}).get("task_digest")
+    if recorded is not None and digest(task) not in (None, recorded):
+        notice(f"task file {task} has changed since the search's last session")
