@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from data_prep.images import decode, read_file
+from data_prep.safe_names import safe_names
 from search.records.search import Search
 
 THUMBNAILS = 18
@@ -106,17 +110,19 @@ def load_verdicts(search: Search) -> Verdicts | None:
     return found if len(found.ids) else None
 
 
-def thumbnail(root: Path, class_name: str, image_id: str) -> str | None:
-    """A validation image as a small data URI; None where the prepared data are not at hand."""
-    folder = root / "valid" / class_name
-    files = (file for file in folder.glob("*") if file.stem == image_id)
+def thumbnail(root: Path, class_name: str, image_id: str, classes: Sequence[str]) -> str | None:
+    """A validation image as a small data URI; None where the prepared data are not at hand.
+
+    It is decoded as the model saw it. `classes` are all of them: their folders' names depend on it.
+    """
+    folder = root / "valid" / safe_names(classes)[class_name]
+    files = (file for file in folder.glob("*") if image_id in (file.stem, unquote(file.stem)))
     file = next(files, None)
     if file is None:
         return None
     try:
-        with Image.open(file) as opened:
-            return data_uri(opened.convert("RGB"))
-    except OSError:
+        return data_uri(decode(read_file(file)))
+    except (OSError, ValueError):
         return None
 
 

@@ -176,7 +176,7 @@ def wrong_images(search: Search, verdicts: Verdicts) -> list[dict[str, Any]]:
             "actual": (actual := verdicts.classes[verdicts.labels[i]]),
             "called": verdicts.classes[verdicts.predicted[i]],
             "sure": f"{verdicts.confidence[i]:.3f}",
-            "image": thumbnail(root, actual, verdicts.ids[i]),
+            "image": thumbnail(root, actual, verdicts.ids[i], verdicts.classes),
         }
         for i in verdicts.worst()
     ]

@@ -201,12 +201,18 @@ def test_thumbnails_are_small_and_missing_ones_are_none(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     Image.new("CMYK", (600, 400)).save(folder / "a.b.jpg")
     (folder / "broken.jpg").write_bytes(b"no image")
-    uri = thumbnail(tmp_path, "dog [1]", "a.b")
+    classes = ("dog [1]", "dog/wolf", "..")
+    uri = thumbnail(tmp_path, "dog [1]", "a.b", classes)
     assert uri is not None
     assert uri.startswith("data:image/jpeg;base64,")
     assert len(uri) < 4000
-    assert thumbnail(tmp_path, "dog [1]", "broken") is None
-    assert thumbnail(tmp_path, "dog [1]", "absent") is None
+    assert thumbnail(tmp_path, "dog [1]", "broken", classes) is None
+    assert thumbnail(tmp_path, "dog [1]", "absent", classes) is None
+    (tmp_path / "valid" / "dog%2Fwolf").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "valid" / "dog%2Fwolf" / "north%2F7.png")
+    assert thumbnail(tmp_path, "dog/wolf", "north/7", classes) is not None
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    assert thumbnail(tmp_path, "..", "secret", classes) is None
 
 
 def test_a_damaged_predictions_file_is_one_clear_line(search: Search) -> None:
