@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from search.errors import ProgramFault, UsageError, mistake, write_fault
+from search.interrupts import exit_code, listening
 from search.options import (
     RESULTS,
     Prediction,
@@ -196,17 +198,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def guarded(arguments: list[str], debug: bool) -> int:
-    """The exit code: 0 success, 1 failure, 2 wrong argument, 130 interrupted, 141 closed pipe."""
+    """The exit code: 0 success, 1 failure, 2 wrong argument, 141 closed pipe, 128 + a signal."""
     try:
         command = typer.main.get_command(app)  # its own main() would swallow Ctrl-C and EPIPE
-        with command.make_context("resnet-tune", arguments) as context:
+        with listening(), command.make_context("resnet-tune", arguments) as context:
             command.invoke(context)
         return 0
     except typer.Exit as done:
         return done.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt) as stop:
         sys.stderr.write("resnet-tune: interrupted\n")
-        return 130
+        return exit_code(stop)
+    except SystemExit as stop:  # Ray, once imported, ends with the bare number at SIGTERM
+        return 128 + signal.SIGTERM if stop.code == signal.SIGTERM else int(stop.code or 0)
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -154,6 +154,7 @@ def run_planned(
 ) -> tuple[Search, int]:
     """Run the search, print its table and how to go on; the search and the exit code."""
     from search.running.session import run_search
+    from search.running.stopper import exit_code
 
     data = load_prepared(request.data / study.task)
     options = dataclasses.replace(
@@ -169,7 +170,16 @@ def run_planned(
     if reason:
         console.notice(f"stopped: {reason}; go on with: {resume_command(request, found)}")
     console.notice(f"results: {search_dir}")
-    return found, 130 if reason and reason.startswith("interrupted") else 0
+    if not reason and found.best is None:
+        console.notice(f"no trial ended well: {first_error(found)}")
+        return found, 1
+    return found, exit_code(reason)
+
+
+def first_error(found: Search) -> str:
+    """What the first trial that ended badly says of it."""
+    bad = (record.error or record.status for record in found.records.values())
+    return next(bad, "none was started")
 
 
 @contextmanager

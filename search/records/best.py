@@ -13,6 +13,7 @@ from typing import Any
 
 from search.records.ledger import TrialRecord
 from search.records.metric import oriented
+from search.records.statuses import BAD
 
 BASELINE = "t0000"
 
@@ -53,13 +54,14 @@ def choose_best(
     mode: str,
     confirmed: Mapping[str, float] | None = None,
 ) -> dict[str, Any] | None:
-    """The trial to retrain, in the form of best.json; None while no trial has a finite value.
+    """The trial to retrain, in the form of best.json; None while no sound trial has a finite value.
 
-    The best of those that ran their full budget, if any did. `confirmed` maps trials that were run
-    again to the mean of those runs, which stands instead of the search's own, flattered value: the
-    choice is then among these alone.
+    The best of those that ran their full budget, if any did; never one that failed or diverged.
+    `confirmed` maps trials that were run again to the mean of those runs, which stands instead of
+    the search's own, flattered value: the choice is then among these alone.
     """
-    scored = ranking(records.values(), metric, mode)
+    sound = (record for record in records.values() if record.status not in BAD)
+    scored = ranking(sound, metric, mode)
     completed = [trial for trial in scored if trial.record.status == "completed"]
     again = [trial for trial in scored if trial.record.trial_id in (confirmed or {})]
     pool = again or completed or scored

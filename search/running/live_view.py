@@ -150,7 +150,7 @@ class LiveView(Watcher):
         record = self.progress.records.get(trial_id)
         if record is None or self.screen is not None:
             return
-        again = record.status == "running" and bool(record.restarts)
+        again = record.status in ("running", "paused") and bool(record.restarts)
         text = f"{trial_id} is tried again: {plain(record.restarts[-1])}" if again else None
         self.say(text or self.progress.line(record))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from search.records.best import BASELINE, Scored, rank, score
 from search.records.ledger import TrialRecord
-from search.records.statuses import FINISHED
+from search.records.statuses import BAD, FINISHED
 from search.text import compact, duration, plain
 
 SHOWN_BEST = 5
@@ -74,8 +74,9 @@ class Progress:
         )
 
     def leaders(self) -> Iterator[TrialRecord]:
-        """The best trials so far, best first."""
-        best = heapq.nsmallest(SHOWN_BEST, self.best.values(), key=lambda s: rank(s, self.mode))
+        """The best sound trials so far, best first."""
+        sound = (scored for scored in self.best.values() if scored.record.status not in BAD)
+        best = heapq.nsmallest(SHOWN_BEST, sound, key=lambda s: rank(s, self.mode))
         return (scored.record for scored in best)
 
     def running(self) -> list[TrialRecord]:

@@ -39,6 +39,7 @@ class Recorder(Callback):  # type: ignore[misc]
         on_tables: Callable[[], None],
         storage: Storage,
         retries: Retries,
+        on_begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.ledger = ledger
         self.defaults = dict(defaults)
@@ -50,6 +51,7 @@ class Recorder(Callback):  # type: ignore[misc]
         self.storage = storage
         self.live: dict[str, Trial] = {}
         self.retries = retries
+        self.on_begin = on_begin
         self.given_up: set[str] = set()
         self.checkpoints = {
             trial_id: record.checkpoint
@@ -58,6 +60,10 @@ class Recorder(Callback):  # type: ignore[misc]
         }
         """Where each trial's last one lies in the storage."""
         self.tables_written = time.monotonic()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Ray Tune has set itself up and is about to begin."""
+        self.on_begin()
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

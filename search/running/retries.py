@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ DEATHS = 3  # of a process at the same epoch, alone on its node, until the trial
 TOGETHER = 2.0  # seconds between two deaths on a node that have one cause
 TROUBLED = 3  # errors of the machine in a row after which nothing new is begun
 HOPELESS = 3  # trials given up in a row after which the search stops
+ALIKE = 5  # trials that fail alike in a row after which the search stops
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Death:
 class Retries:
     """Judges every error of a session; its counts begin at nothing when a search is resumed.
 
-    `stop` is told why when nothing but the machine's trouble is met; `over` tells whether the
-    search is being stopped.
+    `stop` is told why when nothing but the machine's trouble or the same failure is met; `over`
+    tells whether the search is being stopped.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Retries:
         self.next_start = -math.inf
         self.in_a_row = 0
         self.given_up = 0
+        self.alike = 0
+        self.words = ""
         self.begun: set[str] = set()
         """Ray's ids of the trials whose processes have begun with them."""
         self.verdicts: dict[str, Verdict] = {}
@@ -98,6 +102,15 @@ class Retries:
             return self.machines(trial_id, trouble)
         if trouble.kind == OWN_ERROR and trouble.reused and self.may_be_innocent(trial_id):
             return Verdict(None, text)
+        return self.failed(text)
+
+    def failed(self, text: str) -> Verdict:
+        """The trial is to blame; many alike in a row, none better, and it is not the trials."""
+        words = re.sub(r"\d+", "#", text)
+        self.alike = self.alike + 1 if words == self.words else 1
+        self.words = words
+        if self.alike >= ALIKE:
+            self.stop(f"{self.alike} trials in a row failed alike: {text}")
         return Verdict("failed", text)
 
     def may_be_innocent(self, trial_id: str) -> bool:
@@ -111,13 +124,13 @@ class Retries:
         died = trouble.kind == PROCESS_DIED and trouble.begun
         if died and self.dies_by_itself(trial_id, trouble):
             text = f"{trouble.text} ({DEATHS} times after epoch {trouble.epoch})"
-            return Verdict("failed", text)
+            return self.failed(text)
         self.tries[trial_id] += trouble.begun or self.in_a_row > 0
         self.in_a_row += 1
         if self.tries[trial_id] > self.max_failures:
             self.given_up += 1
             if self.given_up >= HOPELESS:
-                self.stop(trouble.text)
+                self.stop(f"nothing but trouble with the machine: {trouble.text}")
             return Verdict("lost", trouble.text)
         tries = max(1, self.tries[trial_id])
         again = self.clock() + trouble.kind.pause * LONGER ** (tries - 1)
@@ -143,7 +156,7 @@ class Retries:
 
     def went_well(self) -> None:
         """A trial got on: what others met was not everywhere."""
-        self.in_a_row = self.given_up = 0
+        self.in_a_row = self.given_up = self.alike = 0
 
     def troubled(self) -> bool:
         """Whether to wait for what is tried again before anything new is begun."""

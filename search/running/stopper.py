@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
 from ray.tune import Stopper
 
+from search.interrupts import listen, listening
 from search.records.best import score
 from search.records.ledger import TrialRecord
 from search.records.metric import oriented
 from search.records.statuses import FINISHED
+
+INTERRUPTED = "interrupted by "
+GIVEN_UP = "given up: "
 
 
 class Budget(Stopper):  # type: ignore[misc]
@@ -34,7 +37,6 @@ class Budget(Stopper):  # type: ignore[misc]
         self.best = float("-inf")
         self.since_best = 0
         self.reason: str | None = None
-        self.exit_code = 0
         self.signalled = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -58,25 +60,31 @@ class Budget(Stopper):  # type: ignore[misc]
         if self.patience is not None and self.since_best >= self.patience and self.reason is None:
             self.reason = f"no improvement in {self.patience} finished trials"
 
-    def give_up(self, trouble: str) -> None:
-        """Stop because nothing but the machine's trouble is met."""
+    def give_up(self, reason: str) -> None:
+        """Stop because going on would not help: the exit code tells of a failure."""
         if self.reason is None:
-            self.reason = f"nothing but trouble with the machine: {trouble}"
-            self.exit_code = 1
+            self.reason = GIVEN_UP + reason
 
-    @contextmanager
-    def signals(self) -> Iterator[None]:
-        """While active, one Ctrl-C or SIGTERM stops the search cleanly, a second one at once."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """A signal: the first one stops the search cleanly, the second one at once."""
+        if self.signalled:
+            os._exit(128 + number)
+        self.signalled = True
+        self.reason = INTERRUPTED + signal.Signals(number).name
 
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self.signalled:
-                os._exit(130)
-            self.signalled = True
-            self.reason = f"interrupted by {signal.Signals(number).name}"
+    def listen(self) -> None:
+        """Handle the signals again, after Ray Tune has taken SIGUSR1 for itself."""
+        listen(self.handle)
 
-        before = {kind: signal.signal(kind, handle) for kind in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
+    def signals(self) -> AbstractContextManager[None]:
+        """While active, Ctrl-C and the signals like it stop the search."""
+        return listening(self.handle)
+
+
+def exit_code(reason: str | None) -> int:
+    """Of a search that stopped for this reason: 128 and the signal's number, 1 if it gave up."""
+    if reason is None:
+        return 0
+    if reason.startswith(INTERRUPTED):
+        return 128 + signal.Signals[reason.removeprefix(INTERRUPTED)]
+    return 1 if reason.startswith(GIVEN_UP) else 0

@@ -108,6 +108,7 @@ def make_recorder(
         on_tables=lambda: write_tables(load(search_dir)),
         storage=place.storage,
         retries=retries,
+        on_begin=budget.listen,
     )
     return recorder
 

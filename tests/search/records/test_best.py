@@ -67,3 +67,10 @@ def test_the_mean_of_confirming_runs_decides_where_there_is_one(
     assert best["trial_id"] == chosen
     kind = f"{len(means)} confirmed" if means else "3 completed"
     assert f"among {kind} trials of 3" in best["chosen"]
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_one_that_failed_or_diverged_is_never_the_best(status: Status) -> None:
+    good, bad = trial(0, 0.5, status="stopped"), trial(1, 0.9, status=status)
+    assert best_id([good, bad]) == "t0000"
+    assert choose_best({bad.trial_id: bad}, "valid_acc", "max") is None

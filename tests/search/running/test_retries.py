@@ -121,7 +121,7 @@ def test_three_lost_in_a_row_stop_the_search_and_one_that_went_well_does_not(clo
     judge.decide("t0004", FULL)
     assert clock.stopped == []
     judge.decide("t0005", FULL)
-    assert clock.stopped == ["OSError: full"]
+    assert clock.stopped == ["nothing but trouble with the machine: OSError: full"]
 
 
 def test_after_three_troubles_in_a_row_nothing_new_is_begun(clock: Clock) -> None:
@@ -132,6 +132,27 @@ def test_after_three_troubles_in_a_row_nothing_new_is_begun(clock: Clock) -> Non
     assert judge.troubled()
     judge.went_well()
     assert not judge.troubled()
+
+
+def test_five_that_fail_alike_in_a_row_stop_the_search(clock: Clock) -> None:
+    judge = retries(clock)
+    for number in range(4):
+        judge.decide(f"t{number:04d}", Trouble(OWN_ERROR, f"ValueError: tensor {number} of 9"))
+    assert clock.stopped == []
+    judge.decide("t0004", Trouble(OWN_ERROR, "ValueError: tensor 17 of 9"))
+    assert clock.stopped == ["5 trials in a row failed alike: ValueError: tensor 17 of 9"]
+
+
+def test_one_that_fails_otherwise_or_gets_on_begins_the_row_anew(clock: Clock) -> None:
+    judge = retries(clock)
+    for _ in range(4):
+        judge.decide("t0000", BUG)
+    judge.decide("t0001", Trouble(OWN_ERROR, "KeyError: other"))
+    for _ in range(4):
+        judge.decide("t0000", BUG)
+    judge.went_well()
+    judge.decide("t0000", BUG)
+    assert clock.stopped == []
 
 
 def test_the_line_that_says_why() -> None:

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+from search.interrupts import SIGNALS
 from search.records.ledger import TrialRecord
 from search.records.statuses import Status
-from search.running.stopper import Budget
+from search.running.stopper import Budget, exit_code
 
 
 def ended(number: int, accuracy: float, status: Status = "completed") -> TrialRecord:
@@ -57,12 +58,36 @@ def test_the_time_budget_is_wall_time() -> None:
     assert watched.reason == "time budget of 0 s reached"
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", SIGNALS)
 def test_a_signal_stops_the_search_and_the_handlers_come_back(kind: signal.Signals) -> None:
     before = signal.getsignal(kind)
     watched = budget()
     with watched.signals():
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # as Ray Tune takes it
+        watched.listen()
         os.kill(os.getpid(), kind)
         assert watched.stop_all()
     assert watched.reason == f"interrupted by {kind.name}"
+    assert exit_code(watched.reason) == 128 + kind
     assert signal.getsignal(kind) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        watched = budget()
+        with watched.signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not watched.stop_all()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_exit_codes() -> None:
+    watched = budget()
+    watched.give_up("5 trials in a row failed alike: ValueError")
+    watched.give_up("another reason")
+    assert watched.reason == "given up: 5 trials in a row failed alike: ValueError"
+    assert exit_code(watched.reason) == 1
+    assert exit_code("time budget of 4 s reached") == 0
+    assert exit_code(None) == 0

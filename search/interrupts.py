@@ -1,0 +1,50 @@
+"""The signals that end a command as Ctrl-C does: of a job's end, a closed terminal, and Slurm."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""SIGUSR1 is what Slurm sends with --signal=USR1@60."""
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal other than Ctrl-C asks the command to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def raise_interrupted(number: int, frame: FrameType | None) -> None:
+    """The handler of a command that has nothing to put away."""
+    raise Interrupted(number)
+
+
+def listen(handler: Handler) -> None:
+    """Have the signals handled, but for those that are ignored (nohup ignores SIGHUP)."""
+    for kind in SIGNALS:
+        if signal.getsignal(kind) != signal.SIG_IGN:
+            signal.signal(kind, handler)
+
+
+@contextmanager
+def listening(handler: Handler = raise_interrupted) -> Iterator[None]:
+    """Have the signals handled in the block; then all is as before."""
+    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
+    listen(handler)
+    try:
+        yield
+    finally:
+        for kind, handled in before.items():
+            signal.signal(kind, handled)
+
+
+def exit_code(error: BaseException) -> int:
+    """128 and the signal's number, as shells say it."""
+    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
