@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_prep.images import decode, read_file
+from data_prep.images import decode, no_pillow_warnings, read_file
 from data_prep.safe_names import safe_names
 from search.records.search import Search
 
@@ -121,7 +121,8 @@ def thumbnail(root: Path, class_name: str, image_id: str, classes: Sequence[str]
     if file is None:
         return None
     try:
-        return data_uri(decode(read_file(file)))
+        with no_pillow_warnings():
+            return data_uri(decode(read_file(file)))
     except (OSError, ValueError):
         return None
 
