@@ -27,6 +27,8 @@ class PreparedData:
     """Identity of images, labels, split and packed size."""
     summary: str
     """What the audit found, a few lines."""
+    test_images: int
+    """Images to predict, without labels."""
     image_size: int | None = None
     """Side of the square that images were packed to, where the task chose it by their sizes."""
 
@@ -74,9 +76,11 @@ def load_prepared(root: Path) -> PreparedData:
         summary = summarise(record)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(incomplete(root, f"{type(error).__name__}: {error}")) from None
-    if read_packed(root / "packed", identity) is None:
+    packed = read_packed(root / "packed", identity)
+    if packed is None:
         raise ValueError(incomplete(root, "packed/ is missing, damaged or of other data"))
-    return PreparedData(root, classes, split, identity, summary, record.get("image_size"))
+    test_images, size = len(packed["test_ids"]), record.get("image_size")
+    return PreparedData(root, classes, split, identity, summary, test_images, size)
 
 
 def incomplete(root: Path, reason: str) -> str:

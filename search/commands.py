@@ -186,10 +186,10 @@ def first_error(found: Search) -> str:
 def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
     """A search with the study and data it was run with; faults in the block are logged in it."""
     found = load(asked.search_dir or latest_search(asked.results))
-    study = load_recorded(found.info, asked.task)
-    root = asked.data / study.task if asked.data is not None else Path(found.info["data"]["root"])
+    study = load_recorded(found.info.task, found.info.overrides, asked.task)
+    root = asked.data / study.task if asked.data is not None else Path(found.info.data.root)
     prepared = load_prepared(root)
-    if prepared.fingerprint != found.info["data"]["fingerprint"]:
+    if prepared.fingerprint != found.info.data.fingerprint:
         raise ValueError(
             f"{root} is not the data that {found.path} was searched on; prepare it again"
         )

@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from search.errors import UsageError, UserError
-from search.files import read_json
 from search.options import Request, remembered, words_of_later_sessions
 from search.parameters import parameters
 from search.records.folder import SEARCH_JSON, latest_search
+from search.records.manifest import read_manifest
 from search.records.search import Search
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
@@ -41,9 +41,9 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
             folder / request.name if request.name else latest_search(request.results, study.task)
         )
         if (search_dir / SEARCH_JSON).exists():
-            info = read_json(search_dir / SEARCH_JSON)
-            request = recall(request, told_before(info, search_dir / SEARCH_JSON))
-            say_if_changed(request.task, info)
+            overrides = read_manifest(search_dir).overrides
+            request = recall(request, told_before(overrides, search_dir / SEARCH_JSON))
+            say_if_changed(request.task, overrides)
     else:
         search_dir = folder / (request.name or datetime.now().strftime("%Y%m%d-%H%M%S"))
     study = customise(
@@ -64,9 +64,8 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     return study, search_dir, {**kept, **task, "warm_start": earlier}
 
 
-def told_before(info: dict[str, Any], path: Path) -> dict[str, Any]:
+def told_before(overrides: dict[str, Any], path: Path) -> dict[str, Any]:
     """What search.json remembers of the options. Raises UserError where it is no such value."""
-    overrides = info.get("overrides") or {}
     told: dict[str, Any] = {}
     for option in parameters(Request):
         if option.name not in remembered():

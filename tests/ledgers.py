@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from optuna.distributions import (
@@ -18,8 +17,9 @@ from optuna.distributions import (
 )
 from PIL import Image
 
-from search.files import write_json
 from search.records.ledger import LEDGER, read_events
+from search.records.manifest import Condition, DataEntry, KnobEntry, Manifest, write_manifest
+from search.records.sealed import seal
 
 SPACE: dict[str, BaseDistribution] = {
     "lr": FloatDistribution(1e-3, 0.5, log=True),
@@ -62,65 +62,63 @@ def make_search(
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
-    mode = "max" if metric == "valid_acc" else "min"
-    write_json(
-        folder / "search.json",
-        {**describe(folder, trials, epochs, metric, mode, status), **(info or {})},
-    )
-    with (folder / LEDGER).open("w", encoding="utf-8") as file:
-        clock = 1_790_000_000.0
-        write(file, {"event": "session", "time": clock, "num_samples": trials})
-        for number in range(trials):
-            config = BASELINE_CONFIG if number == 0 else sample(rng)
-            clock += 1.0
-            for event in trial_events(f"t{number:04d}", config, clock, epochs, rng, chances):
-                write(file, event)
-                clock = event["time"]
+    mode: Literal["min", "max"] = "max" if metric == "valid_acc" else "min"
+    described = describe(folder, trials, epochs, metric, mode, status)
+    write_manifest(folder, described.model_copy(update=dict(info or {})))
+    clock = 1_790_000_000.0
+    events: list[dict[str, Any]] = [{"event": "session", "time": clock, "num_samples": trials}]
+    for number in range(trials):
+        config = BASELINE_CONFIG if number == 0 else sample(rng)
+        events += trial_events(f"t{number:04d}", config, clock + 1.0, epochs, rng, chances)
+        clock = events[-1]["time"]
+    lines = [seal(event, number) for number, event in enumerate(events, start=1)]
+    (folder / LEDGER).write_text("".join(lines), encoding="utf-8")
     return folder
 
 
 def describe(
-    folder: Path, trials: int, epochs: int, metric: str, mode: str, status: str
-) -> dict[str, Any]:
+    folder: Path, trials: int, epochs: int, metric: str, mode: Literal["min", "max"], status: str
+) -> Manifest:
     """What search.json holds."""
+    condition = Condition(parameter="schedule", values=("step",))
     space = {
-        name: {
-            "distribution": distribution_to_json(distribution),
-            "when": {"parameter": "schedule", "values": ["step"]} if name == "lr_period" else None,
-        }
+        name: KnobEntry(
+            distribution=distribution_to_json(distribution),
+            when=condition if name == "lr_period" else None,
+        )
         for name, distribution in SPACE.items()
     }
-    return {
-        "task": folder.parent.name,
-        "name": folder.name,
-        "metric": metric,
-        "mode": mode,
-        "space": space,
-        "baseline": BASELINE_CONFIG,
-        "num_samples": trials,
-        "num_epochs": epochs,
-        "seed": 0,
-        "sampler": "tpe",
-        "scheduler": "promoting",
-        "grace_period": 1,
-        "reduction_factor": 3,
-        "data": {
-            "root": str(folder.parent / "data"),
-            "fingerprint": "0123456789abcdef",
-            "classes": ["cat", "dog", "ship"],
-            "train": 900,
-            "valid": 100,
-            "test": 50,
-        },
-        "versions": {"python": "3.11.2", "torch": "2.14.1", "ray": "2.60.0", "optuna": "5.0.0"},
-        "git_commit": "0123456789abcdef0123456789abcdef01234567",
-        "command": ["resnet-tune", "search", "digits"],
-        "start": "2026-09-21T13:33:20+00:00",
-        "end": "2026-09-21T14:33:20+00:00" if status == "finished" else None,
-        "status": status,
-        "caveat": CAVEAT,
-        "warnings": [],
-    }
+    data = DataEntry(
+        root=str(folder.parent / "data"),
+        fingerprint="0123456789abcdef",
+        classes=("cat", "dog", "ship"),
+        train=900,
+        valid=100,
+        test=50,
+    )
+    return Manifest(
+        task=folder.parent.name,
+        name=folder.name,
+        metric=metric,
+        mode=mode,
+        space=space,
+        baseline=BASELINE_CONFIG,
+        num_samples=trials,
+        num_epochs=epochs,
+        seed=0,
+        sampler="tpe",
+        scheduler="promoting",
+        grace_period=1,
+        reduction_factor=3,
+        data=data,
+        versions={"python": "3.11.2", "torch": "2.14.1", "ray": "2.60.0", "optuna": "5.0.0"},
+        git_commit="0123456789abcdef0123456789abcdef01234567",
+        command=("resnet-tune", "search", "digits"),
+        start="2026-09-21T13:33:20+00:00",
+        end="2026-09-21T14:33:20+00:00" if status == "finished" else None,
+        status=status,
+        caveat=CAVEAT,
+    )
 
 
 def sample(rng: np.random.Generator) -> dict[str, Any]:
@@ -178,11 +176,6 @@ def trial_events(
 
 FATES = ["completed", "stopped", "failed", "diverged", "lost"]
 ERROR = "RuntimeError: out of memory, tried to allocate 2.00 GiB"
-
-
-def write(file: Any, event: dict[str, Any]) -> None:
-    """One line of the ledger, in its own format."""
-    file.write(json.dumps(event) + "\n")
 
 
 def save_verdicts(

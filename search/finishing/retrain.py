@@ -129,15 +129,15 @@ def train_once(
 
 def describe_choice(search: Search, study: Study, choice: dict[str, Any]) -> dict[str, Any]:
     """What metadata.json says of where the model comes from."""
-    data = search.info["data"]
+    data = search.info.data
     return {
         "task": study.task,
         "trial_id": choice["trial_id"],
         "chosen": choice["chosen"],
         "valid_metrics": choice["metrics"],
-        "images": int(data["train"] + data["valid"]),
-        "classes": list(data["classes"]),
-        "fingerprint": data["fingerprint"],
+        "images": data.train + data.valid,
+        "classes": list(data.classes),
+        "fingerprint": data.fingerprint,
         "created": now(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -161,7 +161,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
 def final_checkpoint(search: Search, trial_id: str) -> str | None:
     """Where the trial's checkpoint of its full budget lies; None where there is none to be had."""
     record = search.records[trial_id]
-    storage = search_storage(search.info.get("storage"), search.path, search.info["task"])
+    storage = search_storage(search.info.storage, search.path, search.info.task)
     try:
         return storage.find(record.checkpoint) if record.status == "completed" else None
     except (OSError, ValueError):  # the storage is out of reach

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from search.records.manifest import KnobEntry
 from search.text import compact
 
 EDGE = 0.02  # the outer 2 % of a (log) range count as its edge
@@ -43,17 +44,16 @@ class Knob:
         return f"{compact(self.low)}..{compact(self.high)}{':log' if self.log else ''}"
 
 
-def searched_knobs(info: Mapping[str, Any]) -> dict[str, Knob]:
+def searched_knobs(space: Mapping[str, KnobEntry]) -> dict[str, Knob]:
     """The knobs of search.json's `space`, in its order."""
-    return {name: read_knob(name, entry) for name, entry in info["space"].items()}
+    return {name: read_knob(name, entry) for name, entry in space.items()}
 
 
-def read_knob(name: str, entry: Mapping[str, Any]) -> Knob:
-    """One knob from {"distribution": Optuna's JSON, "when": null or a condition}."""
-    described = json.loads(entry["distribution"])
+def read_knob(name: str, entry: KnobEntry) -> Knob:
+    """One knob from Optuna's JSON and its condition."""
+    described = json.loads(entry.distribution)
     attributes = described["attributes"]
     choices = attributes.get("choices")
-    when = entry.get("when") or {}
     return Knob(
         name,
         None if choices is None else tuple(choices),
@@ -61,8 +61,8 @@ def read_knob(name: str, entry: Mapping[str, Any]) -> Knob:
         attributes.get("high", math.nan),
         bool(attributes.get("log", False)),
         described["name"] == "IntDistribution",
-        when.get("parameter"),
-        tuple(when.get("values", ())),
+        entry.when.parameter if entry.when else None,
+        entry.when.values if entry.when else (),
     )
 
 

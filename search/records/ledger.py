@@ -127,13 +127,19 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
     return (entry for _, entry in SealedFile(path) if "event" in entry)
 
 
-def read_ledger(path: Path, damage: list[str] | None = None) -> dict[str, TrialRecord]:
+def read_ledger(
+    path: Path, damage: list[str] | None = None, least: int = 0
+) -> dict[str, TrialRecord]:
     """All trials, by id, in order of their first start; empty where there is no ledger yet.
 
-    `damage` gets a line for each part of the file that could not be used.
+    `damage` gets a line for each part of the file that could not be used, and one where the last
+    line's number is not even `least`.
     """
     records: dict[str, TrialRecord] = {}
-    replay(path, records, [] if damage is None else damage)
+    told = [] if damage is None else damage
+    count = replay(path, records, told)
+    if count < least:
+        told.append(f"{path}: it ends with line {count}, and had {least}: the last ones are lost")
     return records
 
 

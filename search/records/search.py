@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.files import read_json
 from search.records.best import BASELINE, Scored, choose_best, ranking, score
 from search.records.folder import SEARCH_JSON, is_running
 from search.records.knobs import Knob, searched_knobs
 from search.records.ledger import LEDGER, TrialRecord, read_ledger
+from search.records.manifest import Manifest, read_manifest
 from search.records.tables import history_frame, trial_frame
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Search:
     """One search: `info` is search.json, `records` the ledger's trials by id and in its order."""
 
     path: Path
-    info: dict[str, Any]
+    info: Manifest
     records: dict[str, TrialRecord]
     running: bool
     damage: tuple[str, ...] = ()
@@ -60,23 +60,22 @@ class Search:
     @cached_property
     def knobs(self) -> dict[str, Knob]:
         """The searched knobs with their ranges."""
-        return searched_knobs(self.info)
+        return searched_knobs(self.info.space)
 
     @property
     def metric(self) -> str:
         """What the search optimises: `valid_acc` or `valid_loss`."""
-        return str(self.info["metric"])
+        return self.info.metric
 
     @property
     def mode(self) -> str:
         """`max` or `min`."""
-        return str(self.info["mode"])
+        return self.info.mode
 
     @property
     def stop_reason(self) -> str | None:
         """Why the last session stopped before all trials had ended, None if it did not."""
-        reason = self.info.get("stop_reason", self.info.get("cut"))  # its name in older files
-        return None if reason is None else str(reason)
+        return self.info.stop_reason
 
 
 def load(search_dir: str | Path) -> Search:
@@ -86,13 +85,8 @@ def load(search_dir: str | Path) -> Search:
         raise ValueError(
             f"no search in {path}: {SEARCH_JSON} is missing; name a folder results/<task>/<name>"
         )
-    info = read_json(path / SEARCH_JSON)
-    missing = {"task", "metric", "mode", "space", "baseline"} - set(info)
-    if missing:
-        raise ValueError(
-            f"{path / SEARCH_JSON} lacks {', '.join(sorted(missing))}; restore the file"
-        )
+    info = read_manifest(path)
     damage: list[str] = []
-    found = read_ledger(path / LEDGER, damage).values()
+    found = read_ledger(path / LEDGER, damage, least=info.events).values()
     records = {r.trial_id: r for r in sorted(found, key=lambda record: record.number)}
     return Search(path, info, records, is_running(path), tuple(damage))

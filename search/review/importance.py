@@ -63,16 +63,16 @@ def importances(search: Search, seed: int = 0) -> list[Importance]:
 def comparable_epochs(search: Search) -> list[int]:
     """The rungs and the full budget, as far as LEAST_TRIALS trials (or 2 a knob) reached them."""
     least = max(LEAST_TRIALS, 2 * len(search.knobs))
-    levels = [*rungs_of(search), int(search.info["num_epochs"])]
+    levels = [*rungs_of(search), search.info.num_epochs]
     return [epoch for epoch in levels if len(scores_at(search, epoch)) >= least]
 
 
 def rungs_of(search: Search) -> tuple[int, ...]:
     """The epochs at which the search compared its trials; none without early stopping."""
     info = search.info
-    if info.get("scheduler") == "none" or "grace_period" not in info:
+    if info.scheduler == "none" or info.grace_period is None or info.reduction_factor is None:
         return ()
-    return rung_levels(info["num_epochs"], info["grace_period"], info["reduction_factor"])
+    return rung_levels(info.num_epochs, info.grace_period, info.reduction_factor)
 
 
 def scores_at(search: Search, epoch: int) -> dict[str, float]:

@@ -94,7 +94,7 @@ def single_page(search: Search) -> dict[str, Any]:
     model = Section("The chosen model on valid", model_plots(verdicts) if verdicts else [])
     label = search_labels([search])[0]
     return {
-        "title": f"{label}: {search.info['task']} search",
+        "title": f"{label}: {search.info.task} search",
         "cards": cards(search),
         "facts": [facts(search)],
         "caveats": caveats([search]),
@@ -169,7 +169,7 @@ def mark(row: dict[str, Any], best: list[list[str]]) -> str:
 
 def wrong_images(search: Search, verdicts: Verdicts) -> list[dict[str, Any]]:
     """The most confidently wrong validation images, as thumbnails where the data are at hand."""
-    root = Path(search.info.get("data", {}).get("root", ""))
+    root = Path(search.info.data.root)
     return [
         {
             "id": verdicts.ids[i],

@@ -53,7 +53,7 @@ def gain(search: Search, best: float) -> list[tuple[str, str, str]]:
 
 def margin(search: Search, accuracy: float) -> str:
     """The standard error that an accuracy has from the number of validation images alone."""
-    images = int(search.info.get("data", {}).get("valid") or 0)
+    images = search.info.data.valid
     if search.metric != "valid_acc" or not images:
         return ""
     share = (accuracy * images + 1) / (images + 2)  # so that a perfect score has an error too
@@ -63,7 +63,7 @@ def margin(search: Search, accuracy: float) -> str:
 
 def caveats(searches: Sequence[Search]) -> list[str]:
     """What a reader of the scores must know."""
-    own = dict.fromkeys(str(s.info.get("caveat") or "") for s in searches)
+    own = dict.fromkeys(s.info.caveat for s in searches)
     flattering = (
         "The best of many trials on the same validation images flatters itself a little;"
         " only images that took no part in the choice tell what the model is worth."
@@ -72,10 +72,9 @@ def caveats(searches: Sequence[Search]) -> list[str]:
 
 
 def warnings(search: Search) -> list[str]:
-    """What the search itself warned of, its state, and the best values at edges of their ranges."""
-    found = [str(warning) for warning in search.info.get("warnings", [])]
-    found += told(search.damage)
-    status = search.info.get("status")
+    """What of the search is damaged, its state, and the best values at edges of their ranges."""
+    found = told(search.damage)
+    status = search.info.status
     if search.running:
         found.append(
             "The search is still running: this page shows what was known when it was made."
@@ -91,26 +90,25 @@ def warnings(search: Search) -> list[str]:
 
 def facts(search: Search) -> dict[str, Any]:
     """What was searched, on what data, by which versions."""
-    info, data = search.info, search.info.get("data", {})
+    info, data = search.info, search.info.data
     rungs = ", ".join(map(str, rungs_of(search))) or "none"
-    images = ", ".join(
-        f"{data[key]:,} {key}" for key in ("train", "valid", "test") if data.get(key)
-    )
+    counts = {"train": data.train, "valid": data.valid, "test": data.test}
+    images = ", ".join(f"{count:,} {key}" for key, count in counts.items() if count)
     pairs = {
-        "task": info["task"],
+        "task": info.task,
         "metric": f"{search.metric}, {'higher' if search.mode == 'max' else 'lower'} is better",
-        "budget": f"{info.get('num_samples')} trials of at most {info.get('num_epochs')} epochs",
-        "sampler, seed": f"{info.get('sampler')}, {info.get('seed')}",
-        "early stopping": f"{info.get('scheduler')}, trials compared at epochs: {rungs}",
-        "images": f"{images} in {len(data.get('classes', []))} classes",
-        "split fingerprint": str(data.get("fingerprint", ""))[:16],
-        "started": clock(info.get("start")),
-        "ended": clock(info.get("end")),
-        "status": "running" if search.running else str(info.get("status")),
-        "versions": ", ".join(f"{k} {v}" for k, v in info.get("versions", {}).items()),
-        "git commit": str(info.get("git_commit") or "unknown"),
-        "command": " ".join(str(word) for word in info.get("command", [])),
-        "expected": str(info.get("reference") or ""),
+        "budget": f"{info.num_samples} trials of at most {info.num_epochs} epochs",
+        "sampler, seed": f"{info.sampler}, {info.seed}",
+        "early stopping": f"{info.scheduler}, trials compared at epochs: {rungs}",
+        "images": f"{images} in {len(data.classes)} classes",
+        "split fingerprint": data.fingerprint[:16],
+        "started": clock(info.start),
+        "ended": clock(info.end),
+        "status": "running" if search.running else info.status,
+        "versions": ", ".join(f"{k} {v}" for k, v in info.versions.items()),
+        "git commit": info.git_commit or "unknown",
+        "command": " ".join(info.command),
+        "expected": info.reference,
     }
     space = [
         (
@@ -136,7 +134,7 @@ def contrast(search: Search) -> list[dict[str, Any]] | None:
     if search.best is None:
         return None
     baseline = search.records[BASELINE].config if BASELINE in search.records else {}
-    baseline = baseline or search.info["baseline"]
+    baseline = baseline or search.info.baseline
     best = search.best["config"]
     names = [*search.knobs, *(name for name in best if name not in search.knobs)]
     rows = []

@@ -195,7 +195,7 @@ def default_columns(searches: Sequence[Search], known: Sequence[str]) -> list[st
     """What a table shows unless told otherwise: the scores and the searched knobs."""
     metric = searches[0].metric
     other = "valid_loss" if metric == "valid_acc" else "valid_acc"
-    searched = dict.fromkeys(f"config/{knob}" for s in searches for knob in s.info["space"])
+    searched = dict.fromkeys(f"config/{knob}" for s in searches for knob in s.info.space)
     paths = {record.facts.get("path") for s in searches for record in s.records.values()}
     path = [PATH] if "features" in paths else []
     first = ["search", "trial_id", "status", "epochs", *path, metric, other, "seconds"]

@@ -69,9 +69,8 @@ def escaped(text: str) -> str:
 
 def title(search: Search) -> str:
     """What was searched, and how far it has come."""
-    info = search.info
     better = "higher" if search.mode == "max" else "lower"
-    state = "running" if search.running else info.get("status", "")
+    state = "running" if search.running else search.info.status
     state = "interrupted" if state == "running" and not search.running else state
     name = "/".join(search.path.absolute().parts[-2:])
     return plain(f"{name}: {search.metric} ({better} is better), {state}")
@@ -95,7 +94,7 @@ def notes(searches: Sequence[Search], rows: list[Row], marked: bool) -> list[str
         if search.best:
             lines += [f"! {plain(a)}" for a in edge_advice(search.knobs, search.best["config"])]
     lines += [f"! {plain(fault)}" for search in searches for fault in told(search.damage)]
-    caveats = dict.fromkeys(str(search.info.get("caveat") or "") for search in searches)
+    caveats = dict.fromkeys(search.info.caveat for search in searches)
     return lines + [plain(f"note: {caveat}") for caveat in caveats if caveat]
 
 
@@ -103,7 +102,7 @@ def counted(search: Search) -> str:
     """How many trials there are of each status."""
     counts = Counter(shown_status(record, search.running) for record in search.records.values())
     parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    planned = search.info.get("num_samples", 0)
+    planned = search.info.num_samples
     of = f" of {planned}" if planned > len(search.records) else ""
     return f"{len(search.records)}{of} trials{': ' if parts else ''}{parts}"
 

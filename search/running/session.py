@@ -11,10 +11,9 @@ from search import console
 from search.cluster.connection import connected
 from search.cluster.environment import Place, take_place
 from search.errors import UsageError
-from search.files import read_json, write_json
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
-from search.records.manifest import describe_search
+from search.records.manifest import describe_search, read_manifest, write_manifest
 from search.records.sealed import told
 from search.records.search import Search, load
 from search.records.tables import write_tables
@@ -31,7 +30,7 @@ from search.study.study import Study
 def run_search(study: Study, data: PreparedData, search_dir: Path, options: Options) -> Search:
     """Run the study in `search_dir` until it is finished, cut by a budget, or interrupted.
 
-    `search.info["status"]` of the returned search is `finished` or `interrupted`. Raises ValueError
+    `search.info.status` of the returned search is `finished` or `interrupted`. Raises ValueError
     when the directory belongs to another search, cannot be written, or the cluster is too small.
     """
     check_directory(study, data, search_dir, options.resume)
@@ -65,12 +64,12 @@ def check_directory(study: Study, data: PreparedData, search_dir: Path, resume: 
         raise UsageError(
             f"{search_dir} holds a search already; add --resume, or choose another --name"
         )
-    info = read_json(search_dir / SEARCH_JSON)
-    if info.get("task") != study.task:
-        raise UsageError(f"{search_dir} is a search of {info.get('task')}, not of {study.task}")
-    if info.get("metric") != study.metric:
-        raise UsageError(f"{search_dir} optimises {info.get('metric')}, not {study.metric}")
-    if info.get("data", {}).get("fingerprint") != data.fingerprint:
+    info = read_manifest(search_dir)
+    if info.task != study.task:
+        raise UsageError(f"{search_dir} is a search of {info.task}, not of {study.task}")
+    if info.metric != study.metric:
+        raise UsageError(f"{search_dir} optimises {info.metric}, not {study.metric}")
+    if info.data.fingerprint != data.fingerprint:
         raise UsageError(
             f"{search_dir} was run on other data than {data.root} holds now;"
             " prepare the same split again, or start a new search"
@@ -79,10 +78,8 @@ def check_directory(study: Study, data: PreparedData, search_dir: Path, resume: 
 
 def recorded_storage(search_dir: Path) -> str | None:
     """The --storage that an earlier session was given; the folder's name tells its part of it."""
-    if not (search_dir / SEARCH_JSON).exists():
-        return None
-    storage = read_json(search_dir / SEARCH_JSON).get("storage")
-    return None if storage is None else str(storage)
+    exists = (search_dir / SEARCH_JSON).exists()
+    return read_manifest(search_dir).storage if exists else None
 
 
 def drive(
@@ -103,7 +100,7 @@ def drive(
         command=options.command,
         storage=options.storage,
     )
-    write_json(search_dir / SEARCH_JSON, info)
+    write_manifest(search_dir, info)
     ledger.append("session", num_samples=study.num_samples, pid=os.getpid())
     for fault in told(ledger.damage):
         console.notice(f"{fault}; the search goes on without it")
@@ -122,6 +119,7 @@ def drive(
         raise
     finally:
         ledger.close()
-        info |= {"status": status, "end": now(), "stop_reason": budget.reason}
-        write_json(search_dir / SEARCH_JSON, info)
+        ending = {"status": status, "end": now(), "stop_reason": budget.reason}
+        info = info.model_copy(update={**ending, "events": ledger.count})
+        write_manifest(search_dir, info)
         write_tables(load(search_dir))

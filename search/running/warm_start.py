@@ -27,9 +27,9 @@ def warm_start(
     enqueued: list[tuple[dict[str, Any], str]] = []
     for path in dirs:
         found = load(path)
-        if (found.info["task"], found.metric) != (study.task, study.metric):
+        if (found.info.task, found.metric) != (study.task, study.metric):
             raise UsageError(
-                f"--warm-start {path} is a search of {found.info['task']} by {found.metric},"
+                f"--warm-start {path} is a search of {found.info.task} by {found.metric},"
                 f" not of {study.task} by {study.metric}"
             )
         records += [record for record in found.records.values() if record.status in FINISHED]

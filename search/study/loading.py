@@ -99,28 +99,28 @@ def digest(task: str) -> str | None:
     return hashlib.sha256(Path(task).read_bytes()).hexdigest() if task.endswith(".py") else None
 
 
-def load_recorded(info: Mapping[str, Any], asked: str | None) -> Study:
+def load_recorded(task: str, overrides: Mapping[str, Any], asked: str | None) -> Study:
     """The study that a search was run with: a built-in one, or the file that the user names.
 
-    `info` is search.json, which may come from anywhere: no file is run because it is named there.
+    `task` and `overrides` are those of search.json, which may come from anywhere: no file is run
+    because it is named there.
     `asked` is what the command line says. Raises UsageError where it must say something else.
     """
-    overrides = info.get("overrides") or {}
-    recorded = overrides.get("task", info["task"])
+    recorded = overrides.get("task", task)
     if asked is None and str(recorded).endswith(".py"):
         raise UsageError(
             f"the search was made with the task file {recorded}, and no file is run that you do not"
             f" name: if you trust it, add --task {recorded}"
         )
     study = load_study(asked or str(recorded))
-    if study.task != info["task"]:
-        raise UsageError(f"{asked or recorded} is of {study.task}, the search of {info['task']}")
-    say_if_changed(asked or "", info)
+    if study.task != task:
+        raise UsageError(f"{asked or recorded} is of {study.task}, the search of {task}")
+    say_if_changed(asked or "", overrides)
     return study
 
 
-def say_if_changed(task: str, info: Mapping[str, Any]) -> None:
-    """One line where a study file is not what the search of this search.json began with."""
-    recorded = (info.get("overrides") or {}).get("task_digest")
+def say_if_changed(task: str, overrides: Mapping[str, Any]) -> None:
+    """One line where a study file is not what search.json says that the search began with."""
+    recorded = overrides.get("task_digest")
     if recorded is not None and digest(task) not in (None, recorded):
         notice(f"task file {task} has changed since the search's last session")

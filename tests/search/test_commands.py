@@ -140,7 +140,7 @@ def test_cifar10_on_genuine_images(shared_data: Path, tmp_path: Path) -> None:
     assert notes.items() <= baseline.items()
     submission = pd.read_csv(search_dir / "submission.csv", dtype=str)
     assert set(submission["id"]) == {path.stem for path in (source / "test").iterdir()}
-    assert set(submission["label"]) <= set(load(search_dir).info["data"]["classes"])
+    assert set(submission["label"]) <= set(load(search_dir).info.data.classes)
 
 
 def test_dog_breed_on_genuine_images_and_weights(shared_data: Path, tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from search.errors import ProgramFault, UserError, faults_logged, mistake, write
 from search.options import Request
 from search.plan import resume_command
 from search.records.ledger import TrialRecord
-from search.records.search import Search, load
+from search.records.search import load
 from search.study.loading import load_study
 from search.text import MASK, masked
+from tests.ledgers import make_search
 
 Break = Callable[..., object]
 
@@ -171,7 +172,7 @@ def test_errors_log_and_resume_command_hold_no_password(
     log = write_fault(KeyError(uri), tmp_path)
     assert "geheim" not in log.read_text()
     request = Request(task="digits", mlflow=uri)
-    found = Search(tmp_path / "first", {}, {}, running=False)
+    found = load(make_search(tmp_path / "first"))
     told = resume_command(request, found)
     assert told == (
         f"resnet-tune search digits --name first --resume --mlflow 'http://{MASK}@host/x'"

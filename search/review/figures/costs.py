@@ -53,7 +53,7 @@ def costs(search: Search) -> Plot:
         height=130 + 44 * len(names),
         showlegend=False,
     )
-    budget = len(search.records) * search.info["num_epochs"]
+    budget = len(search.records) * search.info.num_epochs
     reading = f"{total:,} epochs trained; early stopping saved {saved:,} of the {budget:,}"
     reading += " that all trials in full would have taken"
     reading += f" ({saved / budget:.0%})." if budget else "."
@@ -71,6 +71,6 @@ def counted(count: int, what: str) -> str:
 
 def epochs_saved(search: Search) -> int:
     """Epochs that stopped trials did not train."""
-    full = int(search.info["num_epochs"])
+    full = search.info.num_epochs
     stopped = (r for r in search.records.values() if r.status == "stopped")
     return sum(max(0, full - record.epochs) for record in stopped)

@@ -97,7 +97,7 @@ def curves_reading(search: Search, shown: int, trials: list[TrialRecord]) -> str
         text = f"Dotted line{many}: epoch{many} {numbers}, where only the better go on."
     best = trials[0]
     epoch = best.best_epoch(search.metric, search.mode)
-    if epoch == search.info["num_epochs"]:
+    if epoch == search.info.num_epochs:
         text += " The best trial was still improving at its last epoch: more epochs may help."
     else:
         text += f" The best trial peaked at epoch {epoch} of {best.epochs}."

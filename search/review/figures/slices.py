@@ -42,7 +42,7 @@ def slice_plot(search: Search, name: str) -> Plot:
             "color": [record.epochs for record, _ in shown],
             "colorscale": [[0, "#b8c0c8"], [1, "#0ca678"]],
             "cmin": 0,
-            "cmax": search.info["num_epochs"],
+            "cmax": search.info.num_epochs,
             "size": 7,
             "opacity": 0.8,
             "showscale": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from search.records.knobs import edge, searched_knobs
+from search.records.manifest import KnobEntry
 from search.study.space import describe_space
 from tests.search.study.test_space import SPACE
 
@@ -25,5 +26,6 @@ from tests.search.study.test_space import SPACE
     ],
 )
 def test_edges(name: str, value: object, side: str | None) -> None:
-    knobs = searched_knobs({"space": describe_space(SPACE)})
+    space = {name: KnobEntry(**entry) for name, entry in describe_space(SPACE).items()}
+    knobs = searched_knobs(space)
     assert edge(knobs[name], value) == side

@@ -253,7 +253,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     clean = write_report([load(make_search(tmp_path / "a" / "b"))], tmp_path / "clean.html")
     folder = make_search(
         tmp_path / "a" / "c",
-        info={"caveat": HOSTILE, "warnings": [HOSTILE], "command": [HOSTILE], "name": HOSTILE},
+        info={"caveat": HOSTILE, "command": (HOSTILE,), "name": HOSTILE},
     )
     ledger = Ledger(folder / "ledger.jsonl")
     config = {**BASELINE_CONFIG, "schedule": HOSTILE, HOSTILE: 1}

@@ -21,6 +21,7 @@ from search.errors import UsageError
 from search.files import read_json, write_json
 from search.records.knobs import advice, edge, read_knob
 from search.records.ledger import Ledger
+from search.records.manifest import KnobEntry
 from search.records.tables import write_tables
 from search.review.table import format_trials
 from search.text import compact, duration
@@ -157,7 +158,7 @@ def test_several_searches_have_a_column_for_the_search(tmp_path: Path) -> None:
 
 def test_edges_are_seen_on_the_scale_of_the_range() -> None:
     lr = {"name": "FloatDistribution", "attributes": {"low": 1e-3, "high": 0.5, "log": True}}
-    knob = read_knob("lr", {"distribution": json.dumps(lr)})
+    knob = read_knob("lr", KnobEntry(distribution=json.dumps(lr)))
     assert edge(knob, 0.49) == "high"
     assert edge(knob, 0.0011) == "low"
     assert edge(knob, 0.005) is None  # within 1 % of the linear range, but not of the log one
@@ -168,7 +169,7 @@ def test_edges_are_seen_on_the_scale_of_the_range() -> None:
 def test_edges_of_choices_need_three_numbers() -> None:
     def choices(*values: Any) -> Any:
         described = {"name": "CategoricalDistribution", "attributes": {"choices": values}}
-        return read_knob("k", {"distribution": json.dumps(described)})
+        return read_knob("k", KnobEntry(distribution=json.dumps(described)))
 
     assert edge(choices(32, 64, 128), 128) == "high"
     assert edge(choices(32, 64), 64) is None
@@ -284,5 +285,7 @@ def test_a_damaged_search_json_is_one_clear_line(tmp_path: Path) -> None:
     info = read_json(folder / "search.json")
     del info["space"]
     write_json(folder / "search.json", info)
-    with pytest.raises(ValueError, match="lacks space"):
+    with pytest.raises(
+        ValueError, match=r"search.json cannot be used \(space: Field required\); restore the file$"
+    ):
         load(folder)

@@ -73,7 +73,7 @@ def check_consistent(found: Search, num_samples: int) -> None:
     for trial_id, record in found.records.items():
         wanted = TrialState.COMPLETE if record.status == "completed" else TrialState.PRUNED
         assert states[trial_id] == wanted
-    assert found.info["status"] == "finished"
+    assert found.info.status == "finished"
     assert not found.running
 
 
@@ -153,7 +153,7 @@ def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path:
     assert started.returncode == 130
     assert f"resnet-tune search {TOY} --name one --resume --data {toy_data}" in errors
     cut = load(tmp_path / "toy" / "one")
-    assert cut.info["status"] == "interrupted"
+    assert cut.info.status == "interrupted"
     assert "lost" in set(pd.read_csv(cut.path / "trials.csv")["status"])
     before = ended(cut)
     found = search(toy_data, tmp_path, "--resume")

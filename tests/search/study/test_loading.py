@@ -115,7 +115,7 @@ def test_a_resume_uses_the_task_of_the_command_line_alone(tmp_path: Path) -> Non
 )
 def test_odd_names_of_tasks_are_refused(task: object) -> None:
     with pytest.raises(UsageError):
-        load_recorded({"task": task, "overrides": {"task": task}}, None)
+        load_recorded("digits", {"task": task}, None)
 
 
 def test_the_named_file_is_run_and_a_changed_one_is_told(
@@ -124,15 +124,14 @@ def test_the_named_file_is_run_and_a_changed_one_is_told(
     path = tmp_path / "gamma.py"
     path.write_text("from search.digits import STUDY\n")
     recorded = {"task": str(path), "task_digest": digest(str(path))}
-    info = {"task": "digits", "overrides": recorded}
-    assert load_recorded(info, str(path)).task == "digits"
+    assert load_recorded("digits", recorded, str(path)).task == "digits"
     assert capsys.readouterr().err == ""
     path.write_text("from search.digits import STUDY\n# another line\n")
-    load_recorded(info, str(path))
+    load_recorded("digits", recorded, str(path))
     told = capsys.readouterr().err
     assert told.strip() == f"task file {path} has changed since the search's last session"
     with pytest.raises(UsageError, match="is of digits, the search of other"):
-        load_recorded({**info, "task": "other"}, str(path))
+        load_recorded("other", recorded, str(path))
 
 
 @pytest.mark.parametrize(
