@@ -11,6 +11,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ SERVER = "resnet-tune-data"  # actor name in the driver's own namespace
 CACHE_VARIABLE = "RESNET_TUNE_CACHE"
 CHUNK = 64 * 2**20  # bytes of one object: what a node holds twice while it fetches
 PACKED = "packed"
+FINGERPRINT = re.compile(r"[0-9a-f]{16,128}")
 
 
 class DataServer:
@@ -109,7 +111,12 @@ def holds(folder: Path, fingerprint: str) -> bool:
 
 
 def cache_folder(fingerprint: str) -> Path:
-    """Where this node keeps its copy: below $RESNET_TUNE_CACHE, else the user's cache folder."""
+    """Where this node keeps its copy: below $RESNET_TUNE_CACHE, else the user's cache folder.
+
+    Raises ValueError for what is no fingerprint: the folder is replaced when its data are.
+    """
+    if not FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError(f"{fingerprint!r} is no fingerprint of prepared data; prepare them again")
     named = os.environ.get(CACHE_VARIABLE)
     base = Path(named) if named else Path.home() / ".cache" / "resnet-tune"
     return base / "data" / fingerprint[:16]

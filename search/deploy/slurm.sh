@@ -14,7 +14,10 @@
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
 
-export RAY_AUTH_MODE=disabled
+# A token of this job, in a file that its user alone can read and all nodes see; it goes with the job.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="${SLURM_SUBMIT_DIR:-$PWD}/.ray-token-$SLURM_JOB_ID"
+(umask 077 && od -An -tx1 -N32 /dev/urandom | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH")
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs of one user may share a node's network
 

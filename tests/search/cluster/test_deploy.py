@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -58,6 +59,38 @@ def test_the_rayjob_calls_a_command_that_exists() -> None:
         pod = group["template"]["spec"]
         assert pod["volumes"][0]["name"] == pod["containers"][0]["volumeMounts"][0]["name"]
     assert groups[1]["minReplicas"] >= 1
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert tuple(map(int, cluster["rayVersion"].split("."))) >= (2, 52, 0), "the first with tokens"
+
+
+def test_no_file_leaves_a_cluster_open() -> None:
+    for path in DEPLOY.iterdir():
+        text = path.read_text()
+        assert "disabled" not in text
+        assert "RAY_AUTH_MODE=token" in text or "authOptions: {mode: token}" in text
+
+
+def test_slurms_token_is_the_users_own_and_goes_with_the_job(tmp_path: Path) -> None:
+    told = (
+        'echo "$RAY_AUTH_MODE $(cat "$RAY_AUTH_TOKEN_PATH") $(stat -c %a "$RAY_AUTH_TOKEN_PATH")"'
+    )
+    for name, text in {"scontrol": "echo 127.0.0.1", "srun": told}.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "one", "SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1"}
+    done = subprocess.run(
+        ["bash", str(DEPLOY / "slurm.sh"), "digits"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    mode, token, rights = done.stdout.split()
+    assert mode == "token"
+    assert re.fullmatch("[0-9a-f]{64}", token)
+    assert rights == "600"
+    assert not list(tmp_path.glob(".ray-token*"))
 
 
 @pytest.mark.soak
@@ -111,6 +144,7 @@ def test_the_autoscaler_starts_a_first_node_and_as_many_as_may_run_at_once(tmp_p
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     }
+    config["file_mounts"] = {}  # this test's nodes have no token to send
     (tmp_path / "scaling.json").write_text(json.dumps(config))
     prepare(LAYOUT, None, tmp_path / "data" / "toy")
     toy = Path(__file__).parents[2] / "toy.py"
