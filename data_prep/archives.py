@@ -19,8 +19,10 @@ from typing import BinaryIO
 import py7zr
 from py7zr.io import Py7zIO, WriterFactory
 
+from data_prep.encoding import decode_table
 from data_prep.progress import Track
 
+UTF8_FLAG = 0x800  # of a member of a zip archive: its name is UTF-8
 CHUNK = 1 << 20  # bytes
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", ".7z", *TAR_SUFFIXES)
@@ -50,34 +52,62 @@ def bare_name(archive: Path) -> str:
     return archive.name[: -max(map(len, suffixes), default=0) or None]
 
 
-def read_archive(archive: Path, choose: Choose, track: Track) -> list[str]:
+def read_archive(
+    archive: Path, choose: Choose, track: Track, encoding: str | None = None
+) -> list[str]:
     """Write the members that `choose` wants; return those left packed, with the reason.
 
+    `encoding` is that of names in a zip archive that are not marked as UTF-8.
     An archive's own errors are of almost any class.
     """
     name = archive.name.lower()
     if name.endswith(".7z"):
         return unpack_7z(archive, choose, track)
-    return (unpack_tar if name.endswith(TAR_SUFFIXES) else unpack_zip)(archive, choose, track)
+    if name.endswith(TAR_SUFFIXES):
+        return unpack_tar(archive, choose, track)
+    return unpack_zip(archive, choose, track, encoding)
 
 
-def unpack_zip(archive: Path, choose: Choose, track: Track) -> list[str]:
+def unpack_zip(
+    archive: Path, choose: Choose, track: Track, encoding: str | None = None
+) -> list[str]:
     """Unpack a zip archive; a damaged member is left packed."""
     with zipfile.ZipFile(archive) as opened:
         infos = [info for info in opened.infolist() if not info.is_dir()]
+        by_name = dict(zip(member_names(archive, infos, encoding), infos, strict=True))
         members = [
-            Member(info.filename, info.file_size, stat.S_ISLNK(info.external_attr >> 16))
-            for info in infos
+            Member(name, info.file_size, stat.S_ISLNK(info.external_attr >> 16))
+            for name, info in by_name.items()
         ]
         targets, left = choose(members)
         for name, path in track(targets.items(), len(targets), f"unpack {archive.name}"):
             try:
-                with opened.open(name) as packed, path.open("wb") as file:
+                with opened.open(by_name[name]) as packed, path.open("wb") as file:
                     shutil.copyfileobj(packed, file, CHUNK)
             except (zipfile.BadZipFile, zlib.error, EOFError) as error:
                 path.unlink()
                 left.append(f"{archive.name}: {name!r}: damaged ({error})")
     return left
+
+
+def member_names(
+    archive: Path, infos: Sequence[zipfile.ZipInfo], encoding: str | None
+) -> list[str]:
+    """The members' names; those that are not marked as UTF-8 are in an encoding of their time.
+
+    Python takes them for cp437. Raises UnknownEncoding where it cannot be told.
+    """
+    names = [info.filename for info in infos]
+    old = [
+        place
+        for place, info in enumerate(infos)
+        if not info.flag_bits & UTF8_FLAG and not info.filename.isascii()
+    ]
+    data = b"\n".join(names[place].encode("cp437") for place in old)
+    text, _ = decode_table(data, f"names in {archive}", encoding, trust_utf8=True)
+    for place, name in zip(old, text.split("\n"), strict=bool(old)):
+        names[place] = name
+    return names
 
 
 def unpack_tar(archive: Path, choose: Choose, track: Track) -> list[str]:

@@ -80,7 +80,7 @@ def audit(
         "undecodable": undecodable(facts, paths, "train/"),
         "undecodable_test": undecodable(facts, paths, "test/"),
         "other_test_files": list(test.others),
-        "unused_folders": not_used(source),
+        "unused_folders": not_used(source, bool(labelled.sides)),
         "left_packed": sorted(source.left_packed),
     }
     if not labels:
@@ -123,9 +123,13 @@ def undecodable(
     )
 
 
-def not_used(source: SourceFiles) -> list[str]:
-    """Folders of the source that hold images and are no part of it, with their number."""
-    used = [path for path in (source.train, source.valid, source.test) if path is not None]
+def not_used(source: SourceFiles, is_split: bool) -> list[str]:
+    """Folders of the source that hold images and are no part of it, with their number.
+
+    `is_split`: its validation side is used.
+    """
+    parts = (source.train, source.test, source.valid if is_split else None)
+    used = [path for path in parts if path is not None]
     numbers: Counter[str] = Counter()
     for root in source.roots:
         if root != source.train and source.train not in root.parents:

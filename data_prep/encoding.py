@@ -40,6 +40,10 @@ KANA = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
 HANGUL = re.compile("[\uac00-\ud7a3]")
 
 
+class UnknownEncoding(ValueError):
+    """The encoding cannot be told, or is not the one that the user named."""
+
+
 def decode_table(
     data: bytes,
     path: object,
@@ -51,7 +55,7 @@ def decode_table(
 
     With `trust_utf8` what is valid UTF-8 is read as that, whatever the user named (for the files
     beside the one that it was named for). `known` are names that cells may have, of files or
-    classes: where letters do not tell the reading, these do. Raises ValueError that names the
+    classes: where letters do not tell the reading, these do. Raises UnknownEncoding that names the
     option `--encoding`.
     """
     bom = next((name for mark, name in BOMS.items() if data.startswith(mark)), None)
@@ -64,16 +68,16 @@ def decode_table(
 
 
 def decode_as(data: bytes, path: object, encoding: str) -> tuple[str, str]:
-    """Decode strictly. Raises ValueError that says where it fails."""
+    """Decode strictly. Raises UnknownEncoding that says where it fails."""
     try:
         return data.decode(encoding), encoding
     except LookupError:
-        raise ValueError(
+        raise UnknownEncoding(
             f"--encoding {encoding} is not known: utf-8, utf-16, cp1252, gb18030 and others are"
         ) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
+        raise UnknownEncoding(
             f"{path} is not {encoding} (line {line}): name its encoding with --encoding"
         ) from None
 
@@ -99,7 +103,7 @@ def utf16_without_mark(data: bytes) -> str | None:
 def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, str]:
     """The text and encoding of the reading that has known names, or whose letters fit by far best.
 
-    Raises ValueError where there is none.
+    Raises UnknownEncoding where there is none.
     """
     texts = {name: decoded(data, name) for name in ENCODINGS}
     names = {text: name for name, text in reversed(texts.items()) if text is not None}
@@ -109,7 +113,7 @@ def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, 
     if best:
         return best, names[best]
     readings = "; ".join(f"{names[text]} reads {first_word(text)!r}" for text in ranked[:3])
-    raise ValueError(
+    raise UnknownEncoding(
         f"{path} is not UTF-8 and its encoding cannot be told ({readings or 'none fits'}):"
         " name it with --encoding"
     )

@@ -45,16 +45,24 @@ def image_ids(paths: Collection[str]) -> dict[str, str]:
 
 
 def find_images(folder: Path, skip: Collection[Path] = ()) -> ImageTree:
-    """Look below `folder`; the folders in `skip` are left out."""
+    """Look below `folder`; the folders in `skip` are left out.
+
+    Where no file has the suffix of an image, files without any suffix are taken for images.
+    """
     files: dict[str, str] = {}
+    bare: dict[str, str] = {}
     others: list[str] = []
     left_out = frozenset(os.path.realpath(path) for path in skip)
     for path, entry in sorted(walk(str(folder), "", left_out), key=lambda found: found[0]):
-        if suffix(path) and is_visible(path) and os.path.isfile(entry):  # no folder, no broken link
-            files[path] = os.path.realpath(entry) if entry.is_symlink() else entry.path
+        usable = is_visible(path) and os.path.isfile(entry)  # no folder, no broken link
+        if usable and (suffix(path) or "." not in entry.name):
+            chosen = files if suffix(path) else bare
+            chosen[path] = os.path.realpath(entry) if entry.is_symlink() else entry.path
         else:
             others.append(printable(path))
-    return ImageTree(folder, files, tuple(others))
+    if files:
+        return ImageTree(folder, files, tuple(sorted([*others, *bare])))
+    return ImageTree(folder, bare, tuple(others))
 
 
 def walk(folder: str, inside: str, left_out: Set[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from data_prep.class_folders import class_labels, empty_classes, without_wrappers
 from data_prep.columns import id_place, is_label_name, label_place
@@ -69,6 +70,8 @@ def choose_table(
     if source.labels is not None:
         return read_table(source.labels, options.encoding, known=stems)
     has_classes = bool(class_labels(tree))
+    if has_classes and source.valid is not None:
+        return None
     index = FileIndex(tree.files)
     fits: dict[int, list[Table]] = {}
     for path in source.tables:
@@ -78,7 +81,7 @@ def choose_table(
             named = options.label_column or layout.label_column
             labels = label_place(table, ids, options.label_column, layout.label_column)
         except ValueError:
-            if has_classes or len(source.tables) > 1:
+            if has_classes or len(source.tables) > 1 or is_text(path):
                 continue
             raise
         if has_classes and not (
@@ -86,13 +89,18 @@ def choose_table(
         ):
             continue
         number = sum(index.find(cell) is not None for cell in set(table.column(ids)))
-        if number or not has_classes:
+        if number or not (has_classes or is_text(path)):
             fits.setdefault(number, []).append(table)
     best = fits[max(fits)] if fits else []
     if len(best) > 1:
         names = ", ".join(table.path.name for table in best)
         raise ValueError(f"any of {names} may be the table of labels: name it with --labels")
     return best[0] if best else None
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file may as well be prose: its name does not say that it is a table."""
+    return path.suffix.lower() == ".txt"
 
 
 def from_table(layout: Layout, table: Table, tree: ImageTree, found: LabelTable) -> Labelled:

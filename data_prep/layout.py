@@ -57,7 +57,7 @@ class SourceOptions:
     """The column of the labels (`--label-column`)."""
     encoding: str | None = None
     """Python's name for the encoding of the table of labels (`--encoding`); of the other tables
-    where they are not UTF-8."""
+    and of names in zip archives where they are not UTF-8."""
 
 
 FOUND = SourceOptions()

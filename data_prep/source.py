@@ -67,7 +67,7 @@ def find_source(
     archives = find_archives(source)
     if archives and not is_complete(layout, parts):
         unpacked = aside / "unpacked"
-        left_packed = unpack(archives, present_names(parts), unpacked, track)
+        left_packed = unpack(archives, present_names(parts), unpacked, track, options.encoding)
         parts = joined(parts, find_parts(layout, unpacked))
         roots = (source, unpacked)
     named = named_by_user(options, source)

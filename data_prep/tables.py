@@ -83,7 +83,8 @@ def find_separator(lines: Sequence[str]) -> str:
 def read_rows(lines: Sequence[str], separator: str) -> tuple[list[tuple[str, ...]], list[str]]:
     """Rows, the header among them, and what stands in those that a lone quotation mark breaks."""
     if not any('"' in line for line in lines):
-        return [strip(row) for row in csv.reader(lines, delimiter=separator) if any(row)], []
+        found = map(strip, csv.reader(lines, delimiter=separator))
+        return [row for row in found if len(row) > 1 or any(row)], []
     rows: list[tuple[str, ...]] = []
     broken: list[str] = []
     for line, text in records(lines, separator):

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data_prep.archives import Member, bare_name, is_archive, read_archive
+from data_prep.encoding import UnknownEncoding
 from data_prep.files import is_plain_name, to_json, whole_folder, write_text
 from data_prep.image_names import suffix
 from data_prep.image_tree import MACOSX
@@ -29,17 +30,23 @@ class NoSpace(ValueError):
 
 
 def unpack(
-    archives: Sequence[Path], present: Set[str], folder: Path, track: Track
+    archives: Sequence[Path],
+    present: Set[str],
+    folder: Path,
+    track: Track,
+    encoding: str | None = None,
 ) -> tuple[str, ...]:
     """Unpack the archives into `folder`; return the members left packed, with the reason.
 
     Folders and files whose names are `present` elsewhere are left out. Does nothing when the folder
-    already holds these archives' content. Raises ValueError when an archive is damaged, encrypted,
+    already holds these archives' content. `encoding` is that of
+    names not in UTF-8. Raises ValueError when an archive is damaged, encrypted,
     or larger than the free space.
     """
     record = {
         "archives": [[str(a), a.stat().st_size, a.stat().st_mtime_ns] for a in archives],
         "present": sorted(present),
+        "encoding": encoding,
     }
     known = read_record(folder / RECORD)
     if known is not None and all(known.get(key) == value for key, value in record.items()):
@@ -47,11 +54,11 @@ def unpack(
     left: list[str] = []
     with whole_folder(folder) as aside:
         for archive in archives:
-            left += unpack_one(archive, None, present, aside, track)
+            left += unpack_one(archive, None, present, aside, track, encoding)
         nested = aside / NESTED
         for archive in sorted(path for path in nested.rglob("*") if path.is_file()):
             inside = archive.parent.relative_to(nested)
-            left += unpack_one(archive, inside, present, aside, track)
+            left += unpack_one(archive, inside, present, aside, track, encoding)
         shutil.rmtree(nested, ignore_errors=True)
         write_text(aside / RECORD, to_json({**record, "left_packed": left}))
     return tuple(left)
@@ -67,15 +74,21 @@ def read_record(path: Path) -> dict[str, list[str]] | None:
 
 
 def unpack_one(
-    archive: Path, inside: Path | None, present: Set[str], folder: Path, track: Track
+    archive: Path,
+    inside: Path | None,
+    present: Set[str],
+    folder: Path,
+    track: Track,
+    encoding: str | None,
 ) -> list[str]:
     """Unpack one archive; return its members left packed. An archive's errors become ValueError.
 
     `inside` is the folder that an archive within an archive lay in there.
     """
     try:
-        return read_archive(archive, partial(choose, archive, inside, present, folder), track)
-    except (OSError, NoSpace):
+        chosen = partial(choose, archive, inside, present, folder)
+        return read_archive(archive, chosen, track, encoding)
+    except (OSError, NoSpace, UnknownEncoding):
         raise
     except Exception as error:  # the libraries raise almost any class on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__

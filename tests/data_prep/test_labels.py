@@ -184,3 +184,20 @@ def test_a_contradiction_is_kept_out_whatever_the_order(tmp_path: Path) -> None:
     data = prepared(write_table(tmp_path / "in", [*rows], files=[*files, "c0.png", "c1.png"]))
     assert "c0" not in labels_of(data)
     assert "repeated ids 1 (c1.png), contradictory ids 2 (c0, c0.png)" in data.summary
+
+
+def test_files_without_any_suffix(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS, files=[row_id for row_id, _ in ROWS])
+    assert labels_of(prepared(source)) == dict(ROWS)
+    write_images(source / "train", ["z.png"])
+    with pytest.raises(ValueError, match=r"missing files 30 \(c0\), unlabelled files 31 \(c0\)"):
+        prepared(source)
+
+
+def test_a_validation_folder_that_a_table_does_not_name_is_counted(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    write_images(source / "valid", ["v1.png", "v2.png"], first=600)
+    (source / "README.txt").write_text("Images, labels and more: see there.\n")
+    data = prepared(source)
+    assert labels_of(data) == dict(ROWS)
+    assert "unused folders 1 (valid: 2 images)" in data.summary

@@ -168,6 +168,19 @@ def test_another_seed_or_fraction_moves_the_links(tmp_path: Path) -> None:
     assert sides[0] == sides[3]
 
 
+def test_the_split_changes_only_where_the_caller_says_so(tmp_path: Path) -> None:
+    download = write_download(tmp_path / "in", cats_and_dogs(30))
+    root = tmp_path / "data" / "toy"
+    first = prepare(LAYOUT, download, root, valid_fraction=0.2, seed=7)
+    assert (first.split["split"] == "valid").sum() == 12
+    assert prepare(LAYOUT, download, root).fingerprint == first.fingerprint
+    (root / "audit.json").unlink()  # as an interrupted call leaves it
+    assert prepare(LAYOUT, download, root).fingerprint == first.fingerprint
+    other = prepare(LAYOUT, download, root, seed=0)
+    assert other.fingerprint != first.fingerprint
+    assert (other.split["split"] == "valid").sum() == 12
+
+
 def test_what_does_not_belong_into_the_trees_is_removed(tmp_path: Path) -> None:
     download = write_download(tmp_path / "in", cats_and_dogs())
     root = tmp_path / "data" / "toy"

@@ -48,6 +48,7 @@ def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
 def test_rows_of_any_length(tmp_path: Path) -> None:
     table = read(tmp_path, "id,label\na\nb,c,d\n")
     assert table.column(1) == ["", "c"]
+    assert read(tmp_path, "id,label\n\n  \n,\n").rows == (("", ""),)  # an empty row is a row
 
 
 def test_no_row_is_swallowed_in_prepare(tmp_path: Path) -> None:
