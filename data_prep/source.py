@@ -56,7 +56,7 @@ def find_source(
     if source is None:
         source = written_source(layout, aside)
     elif source.is_file() and is_archive(source.name):
-        left_packed = unpack([source], frozenset(), aside / "unpacked", track)
+        left_packed = unpack([source], frozenset(), aside / "unpacked", track, options.encoding)
         source = aside / "unpacked"
     elif not source.is_dir():
         raise ValueError(
