@@ -48,15 +48,16 @@ def id_place(table: Table, paths: Iterable[str], named: str | None) -> int:
     if named is not None:
         return place_named(table, named, "--id-column")
     index = FileIndex(paths)
-    near = near_names(index.paths).keys()
+    cells = [set(table.column(place)) - {""} for place in range(len(table.header))]
+    numbers = [sum(index.find(cell) is not None for cell in column) for column in cells]
+    if not any(numbers):
+        near = near_names(index.paths).keys()
+        numbers = [len(near_names(column).keys() & near) for column in cells]
 
-    def rank(place: int) -> tuple[bool, int, int, int, int]:
-        cells = set(table.column(place)) - {""}
-        exact = sum(index.find(cell) is not None for cell in cells)
-        nearly = 0 if exact else len(near_names(cells).keys() & near)
+    def rank(place: int) -> tuple[bool, int, int, int]:
         name = table.header[place]
-        own = exact + nearly > 0 and not INDEX.match(plain(name))
-        return own, exact, nearly, -usual(name, ID_NAMES), -place
+        own = numbers[place] > 0 and not INDEX.match(plain(name))
+        return own, numbers[place], -usual(name, ID_NAMES), -place
 
     return max(range(len(table.header)), key=rank)
 

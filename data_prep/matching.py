@@ -43,6 +43,9 @@ class FileIndex:
         wanted = name.replace("\\", "/").removeprefix("./")
         if wanted in self.paths:
             return wanted
+        fits = self.by_stem.get(wanted, [])
+        if len(fits) == 1:  # the most usual case, for speed
+            return fits[0]
         for name_stem in dict.fromkeys((wanted.rsplit("/", 1)[-1], without_suffix(wanted))):
             fits = [path for path in self.by_stem.get(name_stem, ()) if same_folder(wanted, path)]
             fits = closest(fits, wanted)
