@@ -4,7 +4,7 @@ CONSTRAINTS ?= -c .ci/constraints.txt
 BIN := .venv/bin
 BENCHMARKS := frozen_search train_speed search_quality overhead review prepare_speed
 
-.PHONY: install run test lint bench soak clean
+.PHONY: install run test test-all lint bench soak clean
 
 install: .venv/.installed
 
@@ -17,8 +17,13 @@ install: .venv/.installed
 run: install
 	$(BIN)/resnet-tune run digits
 
+# What a newcomer waits for: at most six minutes on two quiet cores.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not soak and not slow"
+
+# Every test but the soak: what CI runs.
+test-all: install
+	$(BIN)/python -m pytest -m "not soak" --durations=20
 
 lint: install
 	$(BIN)/ruff check .
