@@ -62,6 +62,7 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_installed_wheel_does_the_job_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
     installed = wheel.parent / "installed"
     python = {"PYTHONPATH": str(installed)}

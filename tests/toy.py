@@ -25,7 +25,6 @@ from ray import tune
 from data_prep.digits import LAYOUT
 from search.study.study import Study
 from trainables.config import TrainConfig
-from trainables.data import load_packed
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ def trainable(
     if BROKEN in os.environ:  # by an earlier trial of this process
         raise RuntimeError("CUDA error: device-side assert triggered")
     if knobs.reads_data:
+        from trainables.data import load_packed  # here: it imports torch
+
         load_packed(Path(data_dir))
     first = 1 + resume_epoch(config)
     if knobs.trace:

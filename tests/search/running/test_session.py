@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def finished(toy_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Search
     return search(toy_data, tmp_path_factory.mktemp("finished"))
 
 
-def check_ended(found: Search) -> dict[str, int]:
+def check_ended(found: Search) -> Counter[str]:
     """What holds for every search of 12 trials at its end; how many trials ended how."""
     check_consistent(found, 12)
     assert found.records[BASELINE].config["quality"] == 0.5
@@ -62,8 +63,7 @@ def check_ended(found: Search) -> dict[str, int]:
     assert best["metrics"]["valid_acc"] == completed["valid_acc"].max()
     configs = [json.dumps(record.config) for record in found.records.values()]
     assert len(set(configs)) == len(configs)
-    counts: dict[str, int] = found.trials["status"].value_counts().to_dict()
-    return counts
+    return Counter(found.trials["status"])
 
 
 def test_a_search_ends_with_every_trial_accounted_for(finished: Search) -> None:
