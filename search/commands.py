@@ -197,6 +197,25 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
         yield found, fitted(study, root), prepared
 
 
+@contextmanager
+def opened_model(asked: Finished) -> Iterator[tuple[Search, Study, Path | None]]:
+    """A retrained search by its own folder alone, with its study and None.
+
+    In place of None the data's folder where an earlier version, which kept less, retrained.
+    """
+    from search.finishing.inputs import read_inputs
+
+    found = load(asked.search_dir or latest_search(asked.results))
+    inputs = read_inputs(found.path)
+    if inputs is None:
+        with opened(asked) as (found, study, prepared):
+            yield found, study, prepared.root
+        return
+    study = load_recorded(found.info.task, found.info.overrides, asked.task)
+    with faults_logged(found.path):
+        yield found, inputs.fit(study), None
+
+
 def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
     with opened(retraining) as (found, study, prepared):
@@ -231,19 +250,14 @@ def predict(prediction: Prediction) -> None:
     """Predict the test set again, or a folder of images."""
     from search.finishing.predict import predict_images, predict_test
 
-    with opened(prediction) as (found, study, prepared):
-        if prediction.images is not None:
+    if prediction.images is not None:
+        with opened_model(prediction) as (found, study, root):
             target = prediction.out or found.path / "predictions.csv"
-            count = predict_images(
-                found.path,
-                study,
-                prepared,
-                prediction.images,
-                target,
-                recursive=prediction.recursive,
-            )
-            console.say(f"{count} images predicted: {target}")
-            return
+            folder, recursive = prediction.images, prediction.recursive
+            count = predict_images(found.path, study, root, folder, target, recursive=recursive)
+        console.say(f"{count} images predicted: {target}")
+        return
+    with opened(prediction) as (found, study, prepared):
         target = prediction.out or found.path / "submission.csv"
         score = predict_test(found.path, study, prepared, target)
     console.say(f"submission: {target}")

@@ -51,6 +51,29 @@ class TaskData:
     std: tuple[float, ...]
 
 
+class NoImages:
+    """A source without images."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
+        """None."""
+        return iter(())
+
+    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
+        """None."""
+        return iter(())
+
+
+def without_images(
+    classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
+) -> TaskData:
+    """What a trained model needs to know of the data in order to predict other images."""
+    none = NoImages()
+    return TaskData(classes, none, none, none, none, (), (), (), mean, std)
+
+
 @dataclass(frozen=True)
 class Packed:
     """The decoded images of one task; arrays are memory maps."""

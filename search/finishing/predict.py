@@ -51,7 +51,7 @@ def predict_test(search_dir: Path, study: Study, data: PreparedData, out: Path) 
 def predict_images(
     search_dir: Path,
     study: Study,
-    data: PreparedData,
+    data_dir: Path | None,
     images: Path,
     out: Path,
     *,
@@ -60,7 +60,8 @@ def predict_images(
     """Predict every image of a folder, with `recursive` also those below it; the number of rows.
 
     An id is the file's name without suffix, or its path in the folder where two files share that
-    name. What is no readable image is named and skipped. Raises ValueError where there is none.
+    name. What is no readable image is named and skipped. `data_dir` is None where the model says
+    itself what it takes (`inputs`). Raises ValueError where there is none.
     """
     if not images.is_dir():
         raise ValueError(f"--images {images} is not a folder")
@@ -78,7 +79,7 @@ def predict_images(
     if not usable:
         raise ValueError(f"--images {images} holds no readable image")
     ids = tree.ids()
-    state, config, task_data = load_retrained(search_dir, study, data.root)
+    state, config, task_data = load_retrained(search_dir, study, data_dir)
     source = study.trainables.images_data(arrays.pixels, arrays.shapes, task_data, config)
     probabilities = predict_probabilities(state.model, source, config).numpy()
     predictions = Predictions.of(

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from search.cluster.storage import fetched, search_storage
 from search.console import notice
 from search.errors import UsageError
 from search.files import read_json, write_json
+from search.finishing.inputs import Inputs, no_model, read_inputs
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
 from search.text import first_line
 from trainables.config import TrainConfig
+from trainables.data import TaskData
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
 from trainables.loop import predict as predict_probabilities
@@ -99,6 +101,7 @@ def retrain(
         **describe_choice(search, study, choice),
         "epochs": epochs,
         "seconds": round(time.monotonic() - begun, 3),
+        "inputs": Inputs.of(study, data).model_dump() if isinstance(data, TaskData) else None,
     }
     final = search.path / "retrain"
     with whole_folder(final) as aside:
@@ -196,23 +199,23 @@ def save_valid_predictions(
 
 
 def load_retrained(
-    search_dir: Path, study: Study, data_dir: Path
+    search_dir: Path, study: Study, data_dir: Path | None, changes: Mapping[str, Any] | None = None
 ) -> tuple[TrainState, TrainConfig, Any]:
     """The retrained model with its configuration and data, ready to predict.
 
-    Raises ValueError when there is none yet, or its files are damaged.
+    Without `data_dir` the data have no images. `changes` are those of the configuration. Raises
+    ValueError when there is no model yet, or its files are damaged.
     """
     folder = search_dir / "retrain"
     if not (folder / "model.safetensors").is_file():
-        raise ValueError(
-            f"no retrained model in {search_dir}: run `resnet-tune retrain {search_dir}`"
-        )
+        raise no_model(search_dir)
     try:
         knobs = read_json(folder / "config.json")
         if "weights" in knobs:  # the saved model holds the backbone too; its own file may be gone
             knobs |= {"weights": str(folder / "model.safetensors"), "head_init": "random"}
-        config = dataclasses.replace(study.config, **knobs)
-        data = study.trainables.load_data(data_dir, config)
+        config = dataclasses.replace(study.config, **{**knobs, **(changes or {})})
+        inputs = read_inputs(search_dir) if data_dir is None else None
+        data = inputs.task_data() if inputs else study.trainables.load_data(data_dir, config)
         state = study.trainables.start(config, data)
         load_weights(state.model, folder / "model.safetensors")
     except (TypeError, KeyError) as error:
