@@ -15,13 +15,13 @@ from data_prep.layout import SourceOptions
 from data_prep.prepare import prepare as prepare_data
 from data_prep.prepared import PreparedData, load_prepared
 from search import console
+from search.cluster.addresses import asked_address
 from search.errors import UsageError, faults_logged
-from search.files import read_json, write_json
-from search.finishing.retrain import retrain as retrain_best
+from search.finishing.finish import finish
 from search.options import Finished, Prediction, Preparation, Request, Retraining, Showing
 from search.parameters import words
-from search.plan import plan, resume_command
-from search.records.folder import latest_search
+from search.plan import gpus, plan, resume_command, told_before
+from search.records.folder import SEARCH_JSON, latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
 from search.study.fitting import fitted
@@ -187,6 +187,12 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
     """A search with the study and data it was run with; faults in the block are logged in it."""
     found = load(asked.search_dir or latest_search(asked.results))
     study = load_recorded(found.info.task, found.info.overrides, asked.task)
+    told = told_before(found.info.overrides, found.path / SEARCH_JSON)
+    study = customise(
+        study,
+        cpus_per_trial=told["cpus_per_trial"],
+        gpus_per_trial=gpus(told["gpus_per_trial"]),
+    )
     root = asked.data / study.task if asked.data is not None else Path(found.info.data.root)
     prepared = load_prepared(root)
     if prepared.fingerprint != found.info.data.fingerprint:
@@ -219,36 +225,14 @@ def opened_model(asked: Finished) -> Iterator[tuple[Search, Study, Path | None]]
 def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
     with opened(retraining) as (found, study, prepared):
-        finish(found, study, prepared, retraining.trial, retraining.num_epochs)
-
-
-def finish(
-    found: Search, study: Study, prepared: PreparedData, trial: str | None, num_epochs: int | None
-) -> None:
-    """Retrain the choice and write the submission."""
-    from search.finishing.predict import predict_test
-
-    folder = retrain_best(
-        found, study, prepared.root, trial_id=trial, num_epochs=num_epochs, track=console.track
-    )
-    metadata = read_json(folder / "metadata.json")
-    console.notice(
-        f"retrained {metadata['trial_id']} on {metadata['images']} images"
-        f" for {metadata['epochs']} epochs: {folder}"
-    )
-    if not prepared.has_test_images:
-        console.notice(f"no submission: {prepared.root} has no test images to predict")
-        return
-    score = predict_test(found.path, study, prepared, found.path / "submission.csv")
-    console.notice(f"submission: {found.path / 'submission.csv'}")
-    if score:
-        write_json(folder / "metadata.json", {**metadata, "score": score})
-        console.say(score + (f" ({study.caveat})" if study.caveat else ""))
+        address = asked_address(retraining.address)
+        finish(found, study, prepared, address, retraining.trial, retraining.num_epochs)
 
 
 def predict(prediction: Prediction) -> None:
     """Predict the test set again, or a folder of images."""
-    from search.finishing.predict import predict_images, predict_test
+    from search.finishing.finish import predict_somewhere
+    from search.finishing.predict import predict_images
 
     if prediction.images is not None:
         with opened_model(prediction) as (found, study, root):
@@ -259,7 +243,8 @@ def predict(prediction: Prediction) -> None:
         return
     with opened(prediction) as (found, study, prepared):
         target = prediction.out or found.path / "submission.csv"
-        score = predict_test(found.path, study, prepared, target)
+        address = asked_address(prediction.address)
+        score = predict_somewhere(found, study, prepared, address, target)
     console.say(f"submission: {target}")
     if score:
         console.say(score)
@@ -294,6 +279,6 @@ def run(preparation: Preparation, request: Request) -> int:
     if code:
         return code
     with faults_logged(search_dir):
-        finish(found, study, load_prepared(root), None, None)
+        finish(found, study, load_prepared(root), request.ray_address)
     report([found.path], request.results, None)
     return 0

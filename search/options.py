@@ -234,6 +234,15 @@ class Finished:
             help="The parent folder of prepared data, by default where the search found it.",
         ),
     ] = None
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A",
+            rich_help_panel=PLACES,
+            help="Work on this Ray cluster (auto or HOST:PORT), as a task with a trial's resources."
+            " By default in this process.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,20 @@ def predict_test(search_dir: Path, study: Study, data: PreparedData, out: Path) 
 
     Raises ValueError where there are no test images.
     """
-    state, config, task_data = load_retrained(search_dir, study, data.root)
+    return write_test(predictions_of_test(search_dir, study, data.root), study, data, out)
+
+
+def predictions_of_test(search_dir: Path, study: Study, data_dir: Path) -> Predictions:
+    """The retrained model on `test`. Raises ValueError where there are no images."""
+    state, config, task_data = load_retrained(search_dir, study, data_dir)
     probabilities = predict_probabilities(state.model, task_data.test, config).numpy()
     if not task_data.test_ids:
-        raise ValueError(f"{data.root} has no test images: there is nothing to predict")
-    predictions = Predictions.of(task_data.test_ids, task_data.classes, probabilities)
+        raise ValueError(f"{data_dir} has no test images: there is nothing to predict")
+    return Predictions.of(task_data.test_ids, task_data.classes, probabilities)
+
+
+def write_test(predictions: Predictions, study: Study, data: PreparedData, out: Path) -> str | None:
+    """Write the submission; the score line where there is an answer key."""
     sample = data.sample
     if sample is not None and None in sample.images:
         absent = [i for i, image in zip(sample.ids, sample.images, strict=True) if image is None]

@@ -48,7 +48,7 @@ PREPARE = {
     "--label-column": None,
     "--encoding": None,
 }
-FINISHED = {"--task": None, "--results": Path("results"), "--data": None}
+FINISHED = {"--task": None, "--address": None, "--results": Path("results"), "--data": None}
 FROZEN: dict[str, dict[str, Any]] = {
     "prepare": PREPARE,
     "search": SEARCH,
