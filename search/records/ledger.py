@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,17 @@ class TrialRecord:
 
 
 class Ledger:
-    """Appends events; also keeps the records they amount to, so that nothing is read twice."""
+    """Appends events; also keeps the records they amount to, so that nothing is read twice.
 
-    def __init__(self, path: Path) -> None:
+    `persist` calls the function that brings lines to the disk, and may call it again after an
+    OSError: what could not be written stays in the buffer, and follows without a gap.
+    """
+
+    def __init__(
+        self, path: Path, persist: Callable[[Callable[[], None]], None] = lambda write: write()
+    ) -> None:
         self.path = path
+        self.persist = persist
         self.damage: list[str] = []
         """What of the file could not be used, a line each."""
         self.records: dict[str, TrialRecord] = {}
@@ -112,10 +119,13 @@ class Ledger:
         }
         self.count += 1
         self._file.write(seal(entry, self.count))
-        self._file.flush()
-        if event in ("session", "end"):
-            os.fsync(self._file.fileno())
+        self.persist(self._sync if event in ("session", "end") else self._file.flush)
         apply_event(self.records, entry)
+
+    def _sync(self) -> None:
+        """Bring all lines to the disk itself."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Release the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ from search.cluster.environment import Place, take_place
 from search.errors import UsageError
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
-from search.records.manifest import describe_search, read_manifest, write_manifest
+from search.records.manifest import Manifest, describe_search, read_manifest, write_manifest
 from search.records.sealed import told
 from search.records.search import Search, load
 from search.records.tables import write_tables
@@ -21,10 +22,12 @@ from search.records.versions import now
 from search.running.checkpoints import begin_anew
 from search.running.feature_cache import shared_features
 from search.running.options import Options
+from search.running.patience import patiently
 from search.running.stopper import Budget
 from search.running.tuner import fit
 from search.study.space import describe_space
 from search.study.study import Study
+from search.text import first_line
 
 
 def run_search(study: Study, data: PreparedData, search_dir: Path, options: Options) -> Search:
@@ -90,7 +93,10 @@ def drive(
     place: Place,
 ) -> None:
     """One session of the search, from reading the ledger to writing the tables."""
-    ledger = Ledger(search_dir / LEDGER)
+    budget = Budget(options.time_budget, options.patience, study.metric, study.mode)
+    ledger = Ledger(
+        search_dir / LEDGER, lambda write: patiently(write, "the ledger", lambda: budget.signalled)
+    )
     info = describe_search(
         study,
         data,
@@ -105,7 +111,6 @@ def drive(
     for fault in told(ledger.damage):
         console.notice(f"{fault}; the search goes on without it")
     begin_anew(ledger, place.storage, console.notice)
-    budget = Budget(options.time_budget, options.patience, study.metric, study.mode)
     try:
         with (
             budget.signals(),
@@ -118,8 +123,20 @@ def drive(
         status = "failed"
         raise
     finally:
-        ledger.close()
         ending = {"status": status, "end": now(), "stop_reason": budget.reason}
-        info = info.model_copy(update={**ending, "events": ledger.count})
+        close(search_dir, ledger, info.model_copy(update={**ending, "events": ledger.count}), budget)
+
+
+def close(search_dir: Path, ledger: Ledger, info: Manifest, budget: Budget) -> None:
+    """Write the end of a session and the tables; what a full disk refuses, a resume makes good."""
+
+    def write() -> None:
         write_manifest(search_dir, info)
         write_tables(load(search_dir))
+
+    try:
+        patiently(write, str(search_dir), lambda: budget.signalled)
+    except OSError as error:
+        console.notice(f"{search_dir} could not be brought up to date ({first_line(error)})")
+    with contextlib.suppress(OSError):
+        ledger.close()

@@ -40,6 +40,7 @@ STORAGE_PHRASES = (
     "PytorchStreamWriter",
     "inline_container",
     "cluster storage",
+    "OSError: [Errno",
 )
 NODE_MEMORY_PHRASES = ("low on memory", "OUT_OF_MEMORY")
 NODE_LOST_PHRASES = ("node has died", "node was terminated", "node is dead", "NODE_DIED")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,12 +23,14 @@ from search.running.checkpoints import located
 from search.running.live_view import LiveView
 from search.running.options import Options
 from search.running.optuna_journal import frozen_trial, open_journal, write_journal
+from search.running.patience import LONGEST, pauses
 from search.running.recorder import Recorder, folder_name
 from search.running.retries import Retries
 from search.running.stopper import Budget
 from search.running.tensorboard import TensorBoard
 from search.running.trackers import trackers
 from search.running.trial_function import make_trainable
+from search.running.trouble import STORAGE, kind_of
 from search.running.warm_start import warm_start
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
@@ -41,10 +45,45 @@ def fit(
     ledger: Ledger,
     budget: Budget,
 ) -> None:
-    """Let Ray Tune run the trials that the ledger does not know as finished."""
+    """Let Ray Tune run the trials that the ledger does not know as finished.
+
+    Where a disk fails under Ray's own files it ends; then it begins again from the ledger.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    add_to_journal = journal(study, search_dir, ledger)
     retries = Retries(ledger.records, options.max_failures, budget.give_up, budget.stop_all)
+    waits = pauses(budget.stop_all)
+    while True:
+        begun = time.monotonic()
+        try:
+            return run_tuner(study, search_dir, options, place, ledger, budget, retries)
+        except Exception as error:
+            if kind_of(error) != STORAGE:
+                raise
+            if time.monotonic() - begun > LONGEST:
+                waits = pauses(budget.stop_all)
+            console.notice(f"Ray Tune ended ({last_line(error)}): it begins again from the ledger")
+            if not next(waits, False) and budget.reason is None:
+                raise
+            if budget.reason is not None:
+                return
+
+
+def last_line(error: Exception) -> str:
+    """What an error of Ray Tune, which is a traceback, says at its end."""
+    return str(error).strip().rpartition("\n")[2][:300]
+
+
+def run_tuner(
+    study: Study,
+    search_dir: Path,
+    options: Options,
+    place: Place,
+    ledger: Ledger,
+    budget: Budget,
+    retries: Retries,
+) -> None:
+    """One run of Ray Tune, from the ledger to its last event."""
+    add_to_journal = journal(study, search_dir, ledger)
     recorder = make_recorder(study, search_dir, place, ledger, budget, retries, add_to_journal)
     view = LiveView(
         ledger.records,
@@ -75,7 +114,8 @@ def journal(study: Study, search_dir: Path, ledger: Ledger) -> Callable[[TrialRe
     written = open_journal(path, study.task, study.mode)
 
     def add(record: TrialRecord) -> None:
-        written.add_trial(frozen_trial(record, study.space, study.metric))
+        with contextlib.suppress(OSError):  # on a full disk; the next session writes it afresh
+            written.add_trial(frozen_trial(record, study.space, study.metric))
 
     return add
 
@@ -98,6 +138,10 @@ def make_recorder(
             best = choose_best(ledger.records, study.metric, study.mode)
             recorder.keep_only({best["trial_id"]} if best else set())
 
+    def on_tables() -> None:
+        with contextlib.suppress(OSError):  # they are written again soon, and at the end
+            write_tables(load(search_dir))
+
     recorder = Recorder(
         ledger,
         dataclasses.asdict(study.config),
@@ -105,7 +149,7 @@ def make_recorder(
         study.metric,
         stop_reason=lambda: budget.reason,
         on_end=on_end,
-        on_tables=lambda: write_tables(load(search_dir)),
+        on_tables=on_tables,
         storage=place.storage,
         retries=retries,
         on_begin=budget.listen,
