@@ -8,6 +8,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from optuna.distributions import CategoricalDistribution
 
 from search.cluster.gpu_packing import share, trials_per_gpu
 from search.cluster.node_data import NodeData
+from search.errors import UserError
 from search.study.space import distribution, is_active
 from search.study.study import Study
 from search.text import named
@@ -58,15 +60,33 @@ def extremes(study: Study) -> dict[str, TrainConfig]:
     return {"baseline": study.config, **configs}
 
 
+def try_baseline(study: Study, data: NodeData, resources: dict[str, float]) -> None:
+    """One batch of the baseline where its trials will run.
+
+    Raises UserError with its error; nothing is tried of a task that has no `load_data`.
+    """
+    if not hasattr(study.trainables, "load_data"):
+        return
+    result = measure_on_cluster(study, data, resources, {"baseline": study.config})["baseline"]
+    if isinstance(result, str):
+        raise UserError(
+            f"one batch of the baseline fails where trials run: {result}"
+            " (--no-trial-batch starts without one)"
+        )
+
+
 def measure_on_cluster(
-    study: Study, data: NodeData, resources: dict[str, float]
+    study: Study,
+    data: NodeData,
+    resources: dict[str, float],
+    configs: Mapping[str, TrainConfig] | None = None,
 ) -> dict[str, Measured | str]:
-    """Each configuration with a trial's resources; a text where it failed."""
+    """Each configuration (`extremes`) with a trial's resources; a text where it failed."""
     kind = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": 0}
     task = ray.remote(**kind)(one_batch)
     pending = {
         name: task.remote(study.trainables, config, data)
-        for name, config in extremes(study).items()
+        for name, config in (configs or extremes(study)).items()
     }
     results: dict[str, Measured | str] = {}
     for name, reference in pending.items():

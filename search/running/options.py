@@ -84,10 +84,20 @@ class Options:
             min=0,
             metavar="N",
             rich_help_panel=PLACES,
-            help="Restart a trial at most so many times after its process or node has died.",
+            help="Try a trial again at most so many times after the machine failed it.",
         ),
     ] = 3
-    """How often a trial whose process or node died is started again from its last checkpoint."""
+    """How often a trial in the machine's trouble goes on from its last checkpoint."""
+    no_trial_batch: Annotated[
+        bool,
+        typer.Option(
+            "--no-trial-batch",
+            rich_help_panel=PLACES,
+            help="Start without having tried one batch of the baseline where trials run.",
+        ),
+        ONE_SESSION,
+    ] = False
+    """Start without one batch of the baseline having run where its trials will."""
     address: Annotated[
         str | None,
         typer.Option(

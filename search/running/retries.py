@@ -24,6 +24,7 @@ DEATHS = 3  # of a process at the same epoch, alone on its node, until the trial
 TOGETHER = 2.0  # seconds between two deaths on a node that have one cause
 TROUBLED = 3  # errors of the machine in a row after which nothing new is begun
 HOPELESS = 3  # trials given up in a row after which the search stops
+DOUBTS = 2  # errors in a reused process that may be another trial's doing
 ALIKE = 5  # trials that fail alike in a row after which the search stops
 
 
@@ -72,7 +73,7 @@ class Retries:
         self.over = over
         self.clock = clock
         self.tries: Counter[str] = Counter()
-        self.doubted: set[str] = set()
+        self.doubted: Counter[str] = Counter()
         self.deaths: list[Death] = []
         self.next_start = -math.inf
         self.in_a_row = 0
@@ -114,10 +115,9 @@ class Retries:
         return Verdict("failed", text)
 
     def may_be_innocent(self, trial_id: str) -> bool:
-        """Whether an earlier trial of the process may be to blame: once, if there are retries."""
-        first = trial_id not in self.doubted
-        self.doubted.add(trial_id)
-        return first and self.max_failures > 0
+        """Whether an earlier trial of the process may be to blame: twice, if there are retries."""
+        self.doubted[trial_id] += 1
+        return self.doubted[trial_id] <= min(DOUBTS, self.max_failures)
 
     def machines(self, trial_id: str, trouble: Trouble) -> Verdict:
         """The machine's trouble: again after a pause, until that has been tried often enough."""

@@ -11,6 +11,7 @@ from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.connection import connected
 from search.cluster.environment import Place, take_place
+from search.cluster.trial_cost import try_baseline
 from search.errors import UsageError
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
@@ -116,6 +117,8 @@ def drive(
             budget.signals(),
             shared_features(study, data.root, place.data, budget.stop_all) as study,
         ):
+            if not (options.no_trial_batch or options.pack_gpus or got_on(ledger)):
+                try_baseline(study, place.data, place.resources)
             if not budget.stop_all():
                 fit(study, search_dir, options, place, ledger, budget)
         status = "interrupted" if budget.reason else "finished"
@@ -124,7 +127,13 @@ def drive(
         raise
     finally:
         ending = {"status": status, "end": now(), "stop_reason": budget.reason}
-        close(search_dir, ledger, info.model_copy(update={**ending, "events": ledger.count}), budget)
+        info = info.model_copy(update={**ending, "events": ledger.count})
+        close(search_dir, ledger, info, budget)
+
+
+def got_on(ledger: Ledger) -> bool:
+    """Whether a trial of an earlier session has reported: there is nothing to try out."""
+    return any(record.history for record in ledger.records.values())
 
 
 def close(search_dir: Path, ledger: Ledger, info: Manifest, budget: Budget) -> None:

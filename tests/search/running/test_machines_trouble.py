@@ -1,0 +1,142 @@
+"""Real searches while the machine is in trouble: nothing is lost, and no number is another one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_prep.digits import LAYOUT
+from data_prep.prepare import prepare
+from search import Search, load
+from search.records.ledger import LEDGER, read_ledger
+from search.records.statuses import FINISHED
+from tests.disks import fill, small_disk
+
+TOY = Path(__file__).parents[2] / "toy.py"
+TRIALS = 24
+OUTAGE = 10.0  # seconds that a disk is full, and data is gone
+PLAIN = ["--set", "sampler=random", "--set", "scheduler=none", "--num-epochs", "3"]
+SLOW = ["--set", "epoch_seconds=0.3", "--set", "reads_data=true"]
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the digits prepared under the toy task's name."""
+    data = tmp_path_factory.mktemp("data")
+    prepare(LAYOUT, None, data / "toy")
+    return data
+
+
+def command(data: Path, results: Path, *options: str) -> list[str]:
+    folders = ["--data", str(data), "--results", str(results), "--name", "one"]
+    return [sys.executable, "-m", "search", "search", str(TOY), *folders, *options]
+
+
+def run(data: Path, results: Path, *options: str, code: int = 0) -> tuple[Search, str]:
+    """A search to its end; what it is and what it said."""
+    done = subprocess.run(command(data, results, *options), capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return load(results / "toy" / "one"), done.stderr
+
+
+def outcome(found: Search) -> dict[str, Any]:
+    """What must not depend on the machine: what was tried, and how it scored."""
+    return {
+        trial_id: (
+            record.config["quality"],
+            record.config["lr"],
+            record.status,
+            [record.history[epoch]["valid_acc"] for epoch in sorted(record.history)],
+        )
+        for trial_id, record in found.records.items()
+    }
+
+
+def after(
+    driver: subprocess.Popen[str], search_dir: Path, ends: int, act: Callable[[], None]
+) -> None:
+    """Act once so many trials of a running search have ended."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and driver.poll() is None:
+        records = read_ledger(search_dir / LEDGER).values()
+        if sum(record.status in FINISHED for record in records) >= ends:
+            return act()
+        time.sleep(0.2)
+    raise AssertionError(f"{ends} trials had not ended: {driver.communicate()}")
+
+
+def kill_worker(trace: Path) -> None:
+    """kill -9 of the process that began the last trial."""
+    os.kill(int(trace.read_text().splitlines()[-1].split()[2]), signal.SIGKILL)
+
+
+def fill_disk(disk: Path) -> None:
+    """The disk is full for a while."""
+    hog = fill(disk)
+    time.sleep(OUTAGE)
+    hog.unlink()
+
+
+def hide_data(data: Path) -> None:
+    """The prepared data is gone for a while."""
+    shutil.move(data / "toy", data / "away")
+    time.sleep(OUTAGE)
+    shutil.move(data / "away", data / "toy")
+
+
+@pytest.mark.timeout(900)
+def test_whatever_befalls_the_machine_every_trial_ends_as_it_would_have(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    size = ["--num-samples", str(TRIALS)]
+    calm, _ = run(toy_data, tmp_path / "calm", *PLAIN, *size, "--set", "reads_data=true")
+    lowest, second, *_ = sorted(record.config["quality"] for record in calm.records.values())
+    breaks = ["--set", "fault=breaks", "--set", f"fault_below={(lowest + second) / 2}"]
+    trace = tmp_path / "trace"
+    with small_disk(tmp_path / "disk", "100m") as disk:
+        weights = ["--set", "checkpoint_bytes=200000", "--set", f"trace={trace}"]
+        options = [*PLAIN, *size, *SLOW, *breaks, *weights]
+        driver = subprocess.Popen(
+            command(toy_data, disk, *options), stderr=subprocess.PIPE, text=True
+        )
+        search_dir = disk / "toy" / "one"
+        after(driver, search_dir, 2, lambda: kill_worker(trace))
+        after(driver, search_dir, 5, lambda: fill_disk(disk))
+        after(driver, search_dir, 10, lambda: hide_data(toy_data))
+        _, said = driver.communicate(timeout=600)
+        assert driver.returncode == 0, said
+        found = load(search_dir)
+        assert outcome(found) == outcome(calm)
+        assert {record.status for record in found.records.values()} == {"completed"}
+        restarts = " ".join(text for r in found.records.values() for text in r.restarts)
+    assert "worker process has died" in restarts
+    assert "No space left on device" in restarts + said
+    assert "out of reach" in restarts
+    assert "device-side assert" in restarts
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that must not be there")
+def test_a_device_that_is_not_there_costs_one_batch(tmp_path: Path) -> None:
+    prepare(LAYOUT, None, tmp_path / "digits")
+    folders = ["--data", str(tmp_path), "--results", str(tmp_path / "results"), "--name", "one"]
+    options = [*folders, "--set", "device=cuda"]
+    done = subprocess.run(
+        [sys.executable, "-m", "search", "search", "digits", *options],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "one batch of the baseline fails where trials run: " in done.stderr
+    assert len([line for line in done.stderr.splitlines() if "error" in line]) == 1
+    assert not read_ledger(tmp_path / "results" / "digits" / "one" / LEDGER)
