@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,14 @@ def test_the_shell_completes_tasks_and_knobs(typed: str, offered: set[str]) -> N
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
     )
     assert set(done.stdout.split()) == offered, done.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_command_ends_by_a_signal_as_by_ctrl_c(tmp_path: Path, kind: signal.Signals) -> None:
+    study = tmp_path / "study.py"
+    study.write_text(f"import os\nos.kill(os.getpid(), {int(kind)})\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "search", "show", str(study)], capture_output=True, text=True
+    )
+    assert done.returncode == 128 + kind
+    assert done.stderr == "resnet-tune: interrupted\n"

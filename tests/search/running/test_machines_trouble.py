@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,36 +17,25 @@ import torch
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import Search, load
+from search.cli import guarded
 from search.records.ledger import LEDGER, read_ledger
 from search.records.statuses import FINISHED
 from tests.disks import fill, small_disk
+from tests.toy_search import search, start
 
-TOY = Path(__file__).parents[2] / "toy.py"
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, in this process
 TRIALS = 24
 OUTAGE = 10.0  # seconds that a disk is full, and data is gone
 PLAIN = ["--set", "sampler=random", "--set", "scheduler=none", "--num-epochs", "3"]
 SLOW = ["--set", "epoch_seconds=0.3", "--set", "reads_data=true"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the digits prepared under the toy task's name."""
     data = tmp_path_factory.mktemp("data")
     prepare(LAYOUT, None, data / "toy")
     return data
-
-
-def command(data: Path, results: Path, *options: str) -> list[str]:
-    folders = ["--data", str(data), "--results", str(results), "--name", "one"]
-    return [sys.executable, "-m", "search", "search", str(TOY), *folders, *options]
-
-
-def run(data: Path, results: Path, *options: str, code: int = 0) -> tuple[Search, str]:
-    """A search to its end; what it is and what it said."""
-    done = subprocess.run(command(data, results, *options), capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return load(results / "toy" / "one"), done.stderr
 
 
 def outcome(found: Search) -> dict[str, Any]:
@@ -95,21 +83,20 @@ def hide_data(data: Path) -> None:
     shutil.move(data / "away", data / "toy")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_whatever_befalls_the_machine_every_trial_ends_as_it_would_have(
     toy_data: Path, tmp_path: Path
 ) -> None:
     size = ["--num-samples", str(TRIALS)]
-    calm, _ = run(toy_data, tmp_path / "calm", *PLAIN, *size, "--set", "reads_data=true")
+    calm = search(toy_data, tmp_path / "calm", *PLAIN, *size, "--set", "reads_data=true")
     lowest, second, *_ = sorted(record.config["quality"] for record in calm.records.values())
     breaks = ["--set", "fault=breaks", "--set", f"fault_below={(lowest + second) / 2}"]
     trace = tmp_path / "trace"
     with small_disk(tmp_path / "disk", "100m") as disk:
         weights = ["--set", "checkpoint_bytes=200000", "--set", f"trace={trace}"]
         options = [*PLAIN, *size, *SLOW, *breaks, *weights]
-        driver = subprocess.Popen(
-            command(toy_data, disk, *options), stderr=subprocess.PIPE, text=True
-        )
+        driver = start(toy_data, disk, *options)
         search_dir = disk / "toy" / "one"
         after(driver, search_dir, 2, lambda: kill_worker(trace))
         after(driver, search_dir, 5, lambda: fill_disk(disk))
@@ -127,16 +114,30 @@ def test_whatever_befalls_the_machine_every_trial_ends_as_it_would_have(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that must not be there")
-def test_a_device_that_is_not_there_costs_one_batch(tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_costs_one_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare(LAYOUT, None, tmp_path / "digits")
     folders = ["--data", str(tmp_path), "--results", str(tmp_path / "results"), "--name", "one"]
-    options = [*folders, "--set", "device=cuda"]
-    done = subprocess.run(
-        [sys.executable, "-m", "search", "search", "digits", *options],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "one batch of the baseline fails where trials run: " in done.stderr
-    assert len([line for line in done.stderr.splitlines() if "error" in line]) == 1
+    assert guarded(["search", "digits", *folders, "--set", "device=cuda"], debug=False) == 1
+    told = capsys.readouterr().err
+    assert "one batch of the baseline fails where trials run: " in told
+    assert len([line for line in told.splitlines() if "error" in line]) == 1
     assert not read_ledger(tmp_path / "results" / "digits" / "one" / LEDGER)
+
+
+@pytest.mark.slow
+def test_a_node_short_of_memory_is_not_the_trials_fault(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--num-samples", "4", "--max-failures", "1", "--set", "epoch_seconds=2"]
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")  # whatever runs is too much
+    driver = start(toy_data, tmp_path, *options, "--no-trial-batch")
+    _, said = driver.communicate(timeout=400)
+    assert driver.returncode == 1, said
+    found = load(tmp_path / "toy" / "one")
+    assert (found.stop_reason or "").startswith("given up: nothing but trouble with the machine")
+    assert {record.status for record in found.records.values()} == {"lost"}
+    assert any(record.restarts for record in found.records.values())
+    assert found.best is None
+    assert "--resume" in said

@@ -140,6 +140,25 @@ def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path:
     assert ended(found).items() <= ended(extended).items()
 
 
+HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGUSR1, HANG_UP])
+def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
+    toy_data: Path, tmp_path: Path, kind: signal.Signals
+) -> None:
+    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.5")
+    wait_for_ends(tmp_path / "toy" / "one", 1)
+    started.send_signal(kind)
+    _, errors = started.communicate(timeout=120)
+    assert started.returncode == 128 + kind
+    assert "--resume" in errors
+    cut = load(tmp_path / "toy" / "one")
+    assert cut.info.status == "interrupted"
+    assert cut.stop_reason == f"interrupted by {kind.name}"
+    assert "lost" in set(cut.trials["status"])
+
+
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_after_kill_9_of_the_driver_nothing_finished_is_lost(
     toy_data: Path, tmp_path: Path, seed: int
