@@ -70,23 +70,22 @@ def make_trainable(
             if shared:
                 limit_gpu_memory(1.0 if alone else gpus)
             full = {**defaults, **config, "_metric": metric}
-            trainable(full, data_dir=find(data), checkpoint_epochs=checkpoint_epochs)
+            trainable(full, data_dir=data.here(), checkpoint_epochs=checkpoint_epochs)
         except Exception as error:
-            kind = kind_of(error) if data.is_here() else STORAGE
-            crowded = shared and not alone and kind == OWN_MEMORY
-            raise TrialError(kind, named(error), reused, crowded) from None
+            raise put_into_words(error, data, reused, shared and not alone) from None
         finally:
             free_gpu_memory()
 
     return trial
 
 
-def find(data: Data) -> str:
-    """The data's folder. Raises OSError where there is none, for whatever reason."""
-    try:
-        return data.here()
-    except Exception as error:
-        raise OSError(f"the prepared data is out of reach ({named(error)})") from error
+def put_into_words(error: Exception, data: Data, reused: bool, shares: bool) -> TrialError:
+    """The error as Ray is told it; while the data is out of reach, whatever fails is for that."""
+    if not data.is_here():
+        text = f"the prepared data is out of reach ({named(error)})"
+        return TrialError(STORAGE, text, reused, crowded=False)
+    kind = kind_of(error)
+    return TrialError(kind, named(error), reused, crowded=shares and kind == OWN_MEMORY)
 
 
 def limit_gpu_memory(fraction: float) -> None:

@@ -86,7 +86,7 @@ def test_whatever_fails_while_the_data_is_out_of_reach_is_the_machines() -> None
     error = failure(make_trainable(trainable, {}, "valid_acc", data, ()))
     assert error.kind == STORAGE
     error = failure(make_trainable(trainable, {}, "valid_acc", data, ()))
-    assert error.text == "OSError: the prepared data is out of reach (ValueError: no server)"
+    assert error.text == "the prepared data is out of reach (ValueError: no server)"
 
 
 def test_out_of_the_memory_of_its_part_of_a_gpu_it_asks_for_a_whole_one() -> None:
