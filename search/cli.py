@@ -210,7 +210,8 @@ def guarded(arguments: list[str], debug: bool) -> int:
         sys.stderr.write("resnet-tune: interrupted\n")
         return exit_code(stop)
     except SystemExit as stop:  # Ray, once imported, ends with the bare number at SIGTERM
-        return 128 + signal.SIGTERM if stop.code == signal.SIGTERM else int(stop.code or 0)
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return 128 + code if code == signal.SIGTERM else code
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

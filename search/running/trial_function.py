@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -81,6 +82,7 @@ def make_trainable(
 
 def put_into_words(error: Exception, data: Data, reused: bool, shares: bool) -> TrialError:
     """The error as Ray is told it; while the data is out of reach, whatever fails is for that."""
+    traceback.print_exc()  # into the worker's log: what Ray is told must be picklable
     if not data.is_here():
         text = f"the prepared data is out of reach ({named(error)})"
         return TrialError(STORAGE, text, reused, crowded=False)
