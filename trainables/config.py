@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,15 @@ class DogBreedConfig(TrainConfig):
         if not path.is_file():
             raise ValueError(f"no file {path}; give imagenet, random or the path of a weights file")
         return str(path)
+
+
+# Knobs of 0.1.0 that are no more: every training keeps a moving average of its weights now.
+FORMER = frozenset({"weight_average"})
+
+
+def known_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a recorded configuration, without those that only earlier versions had."""
+    return {name: value for name, value in knobs.items() if name not in FORMER}
 
 
 def parse_setting(config: TrainConfig, setting: str) -> tuple[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.config import TrainConfig
+from trainables.config import TrainConfig, known_knobs
 from trainables.data import Source
 from trainables.loop import TrainState, describe, fit
 
@@ -18,7 +18,7 @@ STATE_FILE = "state.pt"
 
 def knobs_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs in what Ray hands to a trial; names that begin with `_` are the search's own."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}
+    return known_knobs({name: v for name, v in config.items() if not name.startswith("_")})
 
 
 def report_epochs(

@@ -72,7 +72,10 @@ class TrainState:
         """Take up what `save` wrote. Raises ValueError for a damaged file or another model's."""
         try:
             record = torch.load(path, map_location=self.machine.device, weights_only=True)
-            if record["version"] != VERSION:
+            if record["version"] == 1:  # of 0.1.0: `averaged` steps, or none, in the average
+                steps, has_average = record["averaged"], record["average"] is not None
+                record |= {"average_steps": steps, "averaged": has_average}
+            elif record["version"] != VERSION:
                 raise ValueError(f"version {record['version']}, not {VERSION}")
             load_trained(self.network, record["network"])
             self.optimizer.load_state_dict(record["optimizer"])

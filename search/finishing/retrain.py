@@ -26,7 +26,7 @@ from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
 from search.text import first_line
-from trainables.config import TrainConfig
+from trainables.config import TrainConfig, known_knobs
 from trainables.data import TaskData
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
@@ -68,7 +68,7 @@ def chosen(search: Search, study: Study, trial_id: str | None) -> dict[str, Any]
 def trial_config(study: Study, choice: dict[str, Any], num_epochs: int | None) -> TrainConfig:
     """The typed configuration of the choice, with another full budget if one is given."""
     changes = {} if num_epochs is None else {"num_epochs": num_epochs}
-    return dataclasses.replace(study.config, **{**choice["config"], **changes})
+    return dataclasses.replace(study.config, **{**known_knobs(choice["config"]), **changes})
 
 
 def retrain(
@@ -210,7 +210,7 @@ def load_retrained(
     if not (folder / "model.safetensors").is_file():
         raise no_model(search_dir)
     try:
-        knobs = read_json(folder / "config.json")
+        knobs = known_knobs(read_json(folder / "config.json"))
         if "weights" in knobs:  # the saved model holds the backbone too; its own file may be gone
             knobs |= {"weights": str(folder / "model.safetensors"), "head_init": "random"}
         config = dataclasses.replace(study.config, **{**knobs, **(changes or {})})

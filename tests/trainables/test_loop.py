@@ -139,6 +139,26 @@ def test_saved_model_gives_the_same_probabilities(data: TaskData, tmp_path: Path
     assert list(tmp_path.iterdir()) == [tmp_path / "state.pt"]
 
 
+@pytest.mark.parametrize("averaged", [0, 20])
+def test_a_checkpoint_of_the_version_before_goes_on(
+    data: TaskData, tmp_path: Path, averaged: int
+) -> None:
+    _, state = train(changed(num_epochs=2), data)
+    path = tmp_path / "state.pt"
+    state.save(path)
+    record = torch.load(path, weights_only=True)
+    del record["average_steps"]
+    mean = {name: torch.zeros_like(tensor) for name, tensor in record["network"].items()}
+    record |= {"version": 1, "averaged": averaged, "average": mean if averaged else None}
+    torch.save(record, path)
+    resumed = digits.start(changed(num_epochs=3), data)
+    resumed.load(path)
+    assert resumed.epoch == 2
+    assert weights(resumed.network) == weights(state.network)
+    assert resumed.averaged == bool(averaged)
+    assert len(list(fit(resumed, data.train, data.valid, changed(num_epochs=3)))) == 1
+
+
 @pytest.mark.parametrize("damage", ["truncated", "text", "other_model"])
 def test_damaged_checkpoint_is_one_clear_line(data: TaskData, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "state.pt"

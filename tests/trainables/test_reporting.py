@@ -87,3 +87,7 @@ def epochs_of_checkpoints(result: Result) -> list[int]:
 
 def test_names_of_the_search_are_no_knobs() -> None:
     assert knobs_of({"lr": 0.1, "_trial_id": "t0000", "_resume_from": None}) == {"lr": 0.1}
+
+
+def test_a_knob_that_is_no_more_is_left_out() -> None:
+    assert knobs_of({"lr": 0.1, "weight_average": 0.2, "_trial_id": "t0001"}) == {"lr": 0.1}
