@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,14 +27,28 @@ def is_plain_name(name: str) -> bool:
         return False
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it replaces `path` when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o644)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write the file unless it already holds exactly this text."""
+    """Write the file, whole or not at all, unless it already holds exactly this text."""
     data = text.encode("utf-8")
     if path.is_file() and path.read_bytes() == data:
         return
-    aside = path.with_name(f".{path.name}.partial")
-    aside.write_bytes(data)
-    os.replace(aside, path)
+    with replacing(path) as aside:
+        aside.write_bytes(data)
 
 
 def to_json(value: Any) -> str:
@@ -43,7 +58,11 @@ def to_json(value: Any) -> str:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes `folder`'s place when the block ends without an error."""
+    """A folder to fill that takes `folder`'s place when the block ends without an error.
+
+    Killed at any moment, it leaves the old folder or the new one, here or where `remove_leftovers`
+    brings it back from. One process at a time.
+    """
     aside, old = beside(folder)
     remove_leftovers(folder)
     aside.mkdir(parents=True)
@@ -64,9 +83,17 @@ def beside(folder: Path) -> tuple[Path, Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed `whole_folder` left beside the folder."""
+    """Remove what a killed `whole_folder` left beside the folder; an old one alone is put back."""
+    bring_back(folder)
     for path in beside(folder):
         remove_folder(path)
+
+
+def bring_back(folder: Path) -> None:
+    """Put back the old folder where a kill came between its leaving and the new one's coming."""
+    old = beside(folder)[1]
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
 
 
 def remove_folder(folder: Path) -> None:

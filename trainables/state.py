@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from trainables.average import MovingAverage, load_trained, trained_tensors
 from trainables.config import TrainConfig
 from trainables.data import stream_seed
 from trainables.device import Machine, prepare, resolve
+from trainables.files import replacing
 
 VERSION = 2  # of the file
 
@@ -60,13 +59,8 @@ class TrainState:
             "average_steps": 0 if self.average is None else self.average.steps,
             "averaged": self.averaged,
         }
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
+        with replacing(path) as aside:
             torch.save(record, aside)
-            os.replace(aside, path)
-        finally:
-            Path(aside).unlink(missing_ok=True)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote. Raises ValueError for a damaged file or another model's."""

@@ -7,13 +7,10 @@ keyed by the fingerprint. All trials of the node map these files. Nodes that joi
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,8 @@ import ray
 from filelock import FileLock
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from data_prep.files import whole_folder
 
 SERVER = "resnet-tune-data"  # actor name in the driver's own namespace
 CACHE_VARIABLE = "RESNET_TUNE_CACHE"
@@ -123,10 +122,9 @@ def cache_folder(fingerprint: str) -> Path:
 
 
 def fetch(cached: Path, fingerprint: str) -> None:
-    """Write the server's files to the cache, aside first."""
+    """Write the server's files to the cache, aside first. The caller holds the lock."""
     files = ray.get(ray.get_actor(SERVER).files.remote())
-    aside = Path(tempfile.mkdtemp(dir=cached.parent, prefix=f".{cached.name}."))
-    try:
+    with whole_folder(cached) as aside:
         (aside / PACKED).mkdir()
         for name, references in files.items():
             with (aside / PACKED / name).open("wb") as file:
@@ -134,9 +132,3 @@ def fetch(cached: Path, fingerprint: str) -> None:
                     file.write(memoryview(ray.get(reference)))
         if not holds(aside, fingerprint):
             raise ValueError(f"the data that arrived in {aside} is not {fingerprint[:16]}")
-        shutil.rmtree(cached, ignore_errors=True)
-        aside.chmod(0o755)
-        aside.rename(cached)
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(aside, ignore_errors=True)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from data_prep.files import bring_back, whole_folder
 from search.cluster.storage import fetched, search_storage
 from search.console import notice
 from search.errors import UsageError
 from search.files import read_json, write_json
 from search.finishing.inputs import Inputs, no_model, read_inputs
+from search.records.digests import check_digest, write_digests
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
@@ -104,13 +104,14 @@ def retrain(
         "inputs": Inputs.of(study, data).model_dump() if isinstance(data, TaskData) else None,
     }
     final = search.path / "retrain"
-    with whole_folder(final) as aside:
+    with FileLock(search.path / ".retrain.lock"), whole_folder(final) as aside:
         save_model(state.model, str(aside / "model.safetensors"))
         write_json(aside / "config.json", dataclasses.asdict(config))
         pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
-        write_json(aside / "metadata.json", metadata)
         checkpoint = final_checkpoint(search, choice["trial_id"])
         save_valid_predictions(aside / "valid_predictions.npz", study, config, data, checkpoint)
+        write_digests(aside)
+        write_json(aside / "metadata.json", metadata)  # not final: the score is added to it
     return final
 
 
@@ -146,19 +147,6 @@ def describe_choice(search: Search, study: Study, choice: dict[str, Any]) -> dic
         "git_commit": git_commit(),
         "caveat": study.caveat,
     }
-
-
-@contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the place of `final` when the block ends without error."""
-    aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
-    try:
-        yield aside
-        aside.chmod(0o755)
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def final_checkpoint(search: Search, trial_id: str) -> str | None:
@@ -207,8 +195,11 @@ def load_retrained(
     ValueError when there is no model yet, or its files are damaged.
     """
     folder = search_dir / "retrain"
+    bring_back(folder)
     if not (folder / "model.safetensors").is_file():
         raise no_model(search_dir)
+    check_digest(folder / "config.json")
+    check_digest(folder / "model.safetensors")
     try:
         knobs = known_knobs(read_json(folder / "config.json"))
         if "weights" in knobs:  # the saved model holds the backbone too; its own file may be gone

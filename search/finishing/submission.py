@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.files import replacing
 from data_prep.sample_submission import SampleSubmission
-from search.files import replacing
 
 Kind = Literal["label", "probabilities"]
 SUM_TOLERANCE = 1e-4

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from search.files import replacing, write_json
+from data_prep.files import replacing
+from search.files import write_json
 from search.records.ledger import METRICS, TrialRecord
 from search.records.statuses import shown_status
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from data_prep.images import decode, no_pillow_warnings, read_file
 from data_prep.safe_names import safe_names
+from search.records.digests import check_digest
 from search.records.search import Search
 
 THUMBNAILS = 18
@@ -97,6 +98,7 @@ def load_verdicts(search: Search) -> Verdicts | None:
     path = search.path / "retrain" / "valid_predictions.npz"
     if not path.is_file():
         return None
+    check_digest(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = Verdicts(

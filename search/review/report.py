@@ -15,7 +15,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from search.files import strict, write_text
+from data_prep.files import write_text
+from search.files import strict
 from search.records.best import BASELINE
 from search.records.search import Search
 from search.review.figures.compare import compare_plots

@@ -10,12 +10,13 @@ import functools
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainables.files import replacing
 
 Features = NDArray[np.float32]
 CHUNK = 256  # images in a piece: what an interruption may cost
@@ -57,17 +58,10 @@ def digest_of(file: int, size: int) -> bytes:
 
 def write_features(path: Path, array: Features) -> None:
     """Write the array and its checksum, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            np.save(file, np.ascontiguousarray(array, dtype=np.float32))
-            file.flush()
-            file.write(digest_of(file.fileno(), file.tell()))
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as aside, aside.open("w+b") as file:
+        np.save(file, np.ascontiguousarray(array, dtype=np.float32))
+        file.flush()
+        file.write(digest_of(file.fileno(), file.tell()))
 
 
 def fill(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from trainables.backbone import load_backbone
 from trainables.config import DogBreedConfig
 from trainables.device import resolve
 from trainables.features.files import digest_of
+from trainables.files import replacing
 from trainables.state import seeded
 
 DIGESTS = "digests.json"
@@ -37,21 +36,9 @@ def remembered(root: Path, what: str, compute: Callable[[], str]) -> str:
         known = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         known = {}
-    write_whole(path, json.dumps({**known, what: digest}, indent=2) + "\n")
+    with replacing(path) as aside:
+        aside.write_text(json.dumps({**known, what: digest}, indent=2) + "\n", encoding="utf-8")
     return digest
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    aside = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        aside.chmod(0o644)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def version_of(path: Path) -> str:

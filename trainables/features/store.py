@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from trainables.config import DogBreedConfig
 from trainables.features.extractor import Extractor
 from trainables.features.files import Features, fill, open_features
-from trainables.features.key import write_whole
 from trainables.features.views import EVAL_RATIO, MAX_ASPECT, MIN_ASPECT, eval_view
+from trainables.files import replacing
 from trainables.large_images import IMAGENET_MEAN, IMAGENET_STD, LargeImages
 
 VERSION = 2  # of what the code below and views.py compute
@@ -121,7 +121,8 @@ class FeatureStore:
         folder = self.folder(part)
         folder.mkdir(parents=True, exist_ok=True)
         described = json.dumps(self.ingredients(part), indent=2) + "\n"
-        write_whole(folder / "features.json", described)
+        with replacing(folder / "features.json") as aside:
+            aside.write_text(described, encoding="utf-8")
         yield from fill(self.path(part), len(self.images), lambda rows: compute(self, part, rows))
 
     def local(self) -> Compute:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,22 @@ import pytest
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
+from search import load
+from search.cluster.environment import Place
+from search.cluster.node_data import NodeData
 from search.cluster.storage import Storage
+from search.finishing.retrain import chosen, final_checkpoint
 from search.records.ledger import Ledger, TrialRecord, read_ledger
+from search.review.report import single_page
+from search.review.table import format_trials
 from search.running.recorder import Recorder
 from search.running.retries import Retries, Trouble
+from search.running.stopper import Budget
 from search.running.trial_function import TrialError
 from search.running.trouble import OWN_ERROR, STORAGE
+from search.running.tuner import make_recorder
+from search.study.loading import load_study
+from tests.ledgers import make_search
 
 EPOCHS = 3
 
@@ -200,3 +211,38 @@ def test_the_machines_trouble_is_a_restart_and_then_lost_but_never_an_end(desk: 
     assert (desk.read(trial).status, desk.read(trial).error) == ("lost", "OSError: full")
     assert desk.ended == []
     assert folder.exists()  # what a resume goes on from
+
+
+def test_of_equal_trials_that_end_out_of_order_the_one_that_tables_name_is_kept(
+    tmp_path: Path,
+) -> None:
+    """They start and end in other orders than their numbers; t0003 is as good, its loss higher."""
+    study = load_study("digits")
+    study = replace(study, config=replace(study.config, num_epochs=EPOCHS))
+    folder = make_search(tmp_path / "digits" / "ties", trials=1, epochs=EPOCHS)
+    (folder / "ledger.jsonl").unlink()
+    place = Place({}, Storage(str(folder)), NodeData("", ""), None)
+    desk = Desk(folder)
+    budget = Budget(None, None, study.metric, study.mode)
+    desk.recorder = make_recorder(
+        study, folder, place, desk.ledger, budget, desk.recorder.retries, lambda record: None
+    )
+    trials = {number: desk.start(number) for number in (3, 2, 4, 1)}
+    folders = {}
+    for number, trial in trials.items():
+        desk.report(trial, EPOCHS, 0.8, **({"valid_loss": 0.9} if number == 3 else {}))
+        folders[number] = desk.checkpoint(trial, "a")
+    for number in (2, 4, 3, 1):
+        desk.complete(trials[number])
+    desk.ledger.close()
+    found = load(folder)
+    assert found.best is not None
+    assert found.best["trial_id"] == "t0001"
+    assert [number for number, kept in folders.items() if kept.exists()] == [1]
+    table = format_trials([found], style="csv").splitlines()
+    assert [line.split(",")[0] for line in table[1:]] == ["t0001", "t0002", "t0004", "t0003"]
+    told = single_page(found)
+    assert json.loads(told["table"])["marks"] == ["best", "", "", ""]
+    assert chosen(found, study, None)["trial_id"] == "t0001"
+    assert final_checkpoint(found, "t0001") == str(folders[1])
+    assert final_checkpoint(found, "t0002") is None

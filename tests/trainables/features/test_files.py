@@ -108,7 +108,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from pathlib import Path
 from tests.trainables.features import test_files as tests
-from trainables import feature_files
+from trainables.features import files as feature_files
 feature_files.CHUNK = tests.CHUNK
 path, moment, late = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "late"
 replace, count = Path.replace, 0
