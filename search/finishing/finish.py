@@ -13,7 +13,7 @@ from search.errors import UsageError
 from search.files import read_json, write_json
 from search.finishing.away import Files, away, contents
 from search.finishing.predict import predictions_of_test, write_test
-from search.finishing.retrain import chosen, retrain, whole_folder
+from search.finishing.retrain import chosen, new_model, retrain
 from search.finishing.submission import Predictions
 from search.records.folder import check_writable
 from search.records.search import Search
@@ -100,7 +100,7 @@ def retrain_away(
         prepared.has_test_images,
     )
     predictions, files = away(address, study, prepared, found.path.name, work, {})
-    with whole_folder(found.path / RETRAIN) as aside:
+    with new_model(found.path) as aside:
         for path, content in files.items():
             (aside / Path(path).name).write_bytes(content)
     return predictions

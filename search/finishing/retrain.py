@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,7 @@ def retrain(
         "seconds": round(time.monotonic() - begun, 3),
         "inputs": Inputs.of(study, data).model_dump() if isinstance(data, TaskData) else None,
     }
-    final = search.path / "retrain"
-    with FileLock(search.path / ".retrain.lock"), whole_folder(final) as aside:
+    with new_model(search.path) as aside:
         save_model(state.model, str(aside / "model.safetensors"))
         write_json(aside / "config.json", dataclasses.asdict(config))
         pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
@@ -112,7 +112,14 @@ def retrain(
         save_valid_predictions(aside / "valid_predictions.npz", study, config, data, checkpoint)
         write_digests(aside)
         write_json(aside / "metadata.json", metadata)  # not final: the score is added to it
-    return final
+    return search.path / "retrain"
+
+
+@contextmanager
+def new_model(search_dir: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `retrain/` when the block ends without error."""
+    with FileLock(search_dir / ".retrain.lock"), whole_folder(search_dir / "retrain") as aside:
+        yield aside
 
 
 def train_once(
