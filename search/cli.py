@@ -15,6 +15,7 @@ from search.errors import ProgramFault, UsageError, mistake, write_fault
 from search.interrupts import exit_code, listening
 from search.options import (
     RESULTS,
+    Exporting,
     Prediction,
     Preparation,
     Request,
@@ -173,6 +174,15 @@ def predict(prediction: Prediction) -> None:
     from search import commands
 
     commands.predict(prediction)
+
+
+@app.command(cls=Panels, epilog="Example: resnet-tune export results/dog_breed/first --format onnx")
+@takes(Exporting)
+def export(exporting: Exporting) -> None:
+    """Write the retrained model for others, with its classes and normalisation beside it."""
+    from search import commands
+
+    commands.export(exporting)
 
 
 @app.command(

@@ -18,7 +18,15 @@ from search import console
 from search.cluster.addresses import asked_address
 from search.errors import UsageError, faults_logged
 from search.finishing.finish import finish
-from search.options import Finished, Prediction, Preparation, Request, Retraining, Showing
+from search.options import (
+    Exporting,
+    Finished,
+    Prediction,
+    Preparation,
+    Request,
+    Retraining,
+    Showing,
+)
 from search.parameters import words
 from search.plan import gpus, plan, resume_command, told_before
 from search.records.folder import SEARCH_JSON, latest_search
@@ -193,7 +201,7 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
         cpus_per_trial=told["cpus_per_trial"],
         gpus_per_trial=gpus(told["gpus_per_trial"]),
     )
-    root = asked.data / study.task if asked.data is not None else Path(found.info.data.root)
+    root = data_folder(asked, found)
     prepared = load_prepared(root)
     if prepared.fingerprint != found.info.data.fingerprint:
         raise ValueError(
@@ -201,6 +209,11 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
         )
     with faults_logged(found.path):
         yield found, fitted(study, root), prepared
+
+
+def data_folder(asked: Finished, found: Search) -> Path:
+    """The task's prepared data: where the command line says, else where the search found them."""
+    return Path(found.info.data.root) if asked.data is None else asked.data / found.info.task
 
 
 @contextmanager
@@ -248,6 +261,22 @@ def predict(prediction: Prediction) -> None:
     console.say(f"submission: {target}")
     if score:
         console.say(score)
+
+
+def export(exporting: Exporting) -> None:
+    """Write the retrained model for others; say how near its logits are."""
+    from search.finishing.export import export as export_model
+
+    with opened_model(exporting) as (found, study, root):
+        images = data_folder(exporting, found)
+        if exporting.data is not None and not images.is_dir():
+            raise UsageError(f"--data {exporting.data}: there is no folder {images}")
+        out = exporting.out or found.path / "export"
+        written = export_model(found.path, study, root, images, exporting.style, out)
+    console.say(
+        f"logits as the retrained model's within {written.difference:.1e}, on {written.images}"
+    )
+    console.say(f"export: {written.path}, described in {written.path.name}.json")
 
 
 def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None:

@@ -214,7 +214,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The options of commands that go on with a search: `retrain` and `predict`."""
+    """The options of commands that go on with a search."""
 
     search_dir: SearchDir = None
     task: Annotated[
@@ -234,6 +234,12 @@ class Finished:
             help="The parent folder of prepared data, by default where the search found it.",
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent(Finished):
+    """The options of commands that go on with a search here or on a cluster."""
+
     address: Annotated[
         str | None,
         typer.Option(
@@ -246,7 +252,7 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retraining(Finished):
+class Retraining(Sent):
     """The options of `retrain`."""
 
     trial: Annotated[
@@ -261,7 +267,7 @@ class Retraining(Finished):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction(Finished):
+class Prediction(Sent):
     """The options of `predict`."""
 
     images: Annotated[
@@ -276,6 +282,20 @@ class Prediction(Finished):
         typer.Option(
             metavar="FILE", help="The file to write, by default submission.csv or predictions.csv."
         ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporting(Finished):
+    """The options of `export`."""
+
+    style: Annotated[
+        str,
+        typer.Option("--format", metavar="F", help="Write safetensors, onnx or torchscript."),
+    ]
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder to write to, by default SEARCH_DIR/export."),
     ] = None
 
 

@@ -88,13 +88,12 @@ def load_backbone(name: str, weights: str) -> tuple[nn.Module, int]:
     end in a linear layer, or the weights cannot be had or are not this model's.
     """
     network = pretrained(name) if weights == "imagenet" else get_model(name, weights=None)
-    last_name, last = last_layer(network, name)
-    parent, _, attribute = last_name.rpartition(".")
-    setattr(network.get_submodule(parent), attribute, nn.Identity())
+    place, last = last_layer(network, name)
+    network.set_submodule(place, nn.Identity())
     if weights not in ("imagenet", "random"):
         tensors = read_weights(Path(weights))
         saved = {k.removeprefix(SAVED): v for k, v in tensors.items() if k.startswith(SAVED)}
-        kept = saved or {k: v for k, v in tensors.items() if not k.startswith(f"{last_name}.")}
+        kept = saved or {k: v for k, v in tensors.items() if not k.startswith(f"{place}.")}
         fill(network, kept, f"weights={weights} are not those of backbone={name}")
     return network, last.in_features
 
@@ -108,19 +107,24 @@ def load_classifier(name: str, weights: str) -> tuple[Tensor, Tensor]:
         last = last_layer(pretrained(name), name)[1]
         return last.weight, last.bias
     tensors = {} if weights == "random" else read_weights(Path(weights))
-    last_name = last_layer(get_model(name, weights=None), name)[0]
+    place = last_name(name)
     try:
-        return tensors[f"{last_name}.weight"], tensors[f"{last_name}.bias"]
+        return tensors[f"{place}.weight"], tensors[f"{place}.bias"]
     except KeyError as error:
         raise ValueError(f"weights={weights} hold no classifier ({error.args[0]})") from None
 
 
+def last_name(name: str) -> str:
+    """What torchvision calls the last layer of this model."""
+    return last_layer(get_model(name, weights=None), name)[0]
+
+
 def last_layer(network: nn.Module, name: str) -> tuple[str, nn.Linear]:
     """A classification network's last layer and its name. Raises ValueError if it is not linear."""
-    last_name, last = list(network.named_modules())[-1]
+    place, last = list(network.named_modules())[-1]
     if not isinstance(last, nn.Linear):
         raise ValueError(f"backbone={name} ends in {type(last).__name__}, not in a linear layer")
-    return last_name, last
+    return place, last
 
 
 def pretrained(name: str) -> nn.Module:

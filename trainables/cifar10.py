@@ -64,6 +64,15 @@ def build_model(config: CifarConfig, num_classes: int) -> ResNet:
     return network
 
 
+def plain_network(model: ResNet, config: CifarConfig) -> tuple[ResNet, list[str]]:
+    """The network as it is, and the Python that makes one of its kind with torchvision alone."""
+    return model, [
+        f"model = torchvision.models.resnet18(num_classes={model.fc.out_features}).eval()",
+        "model.conv1, model.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False),"
+        " torch.nn.Identity()",
+    ]
+
+
 def start(config: CifarConfig, data: TaskData) -> TrainState:
     """A training at its beginning."""
     return new_state(lambda: build_model(config, len(data.classes)), config)

@@ -8,6 +8,7 @@ The dogs are a subset of ImageNet: such a backbone has seen many of these images
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainables.backbone import FineTuned, load_backbone, load_classifier, make_head
+from trainables.backbone import FineTuned, last_name, load_backbone, load_classifier, make_head
 from trainables.breeds import copy_rows
 from trainables.config import DogBreedConfig
 from trainables.data import Source, TaskData, stream_seed
@@ -78,6 +79,29 @@ def build_head(config: DogBreedConfig, num_features: int, classes: Sequence[str]
         assert isinstance(last, nn.Linear)
         copy_rows(last, classes, *load_classifier(config.backbone, config.weights))
     return head
+
+
+def plain_network(model: FineTuned, config: DogBreedConfig) -> tuple[nn.Module, list[str]]:
+    """torchvision's network with the head for its last layer, and the Python that makes such a one.
+
+    Without dropout, which does nothing in a trained network.
+    """
+    network, name = copy.deepcopy(model.backbone), last_name(config.backbone)
+    layers = [layer for layer in model.head.children() if not isinstance(layer, nn.Dropout)]
+    head = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+    network.set_submodule(name, copy.deepcopy(head))
+    code = ", ".join(
+        f"torch.nn.Linear({layer.in_features}, {layer.out_features})"
+        if isinstance(layer, nn.Linear)
+        else f"torch.nn.{type(layer).__name__}()"
+        for layer in layers
+    )
+    return network, [
+        f'model = torchvision.models.get_model("{config.backbone}").eval()',
+        f'model.set_submodule("{name}", '
+        + (code if len(layers) == 1 else f"torch.nn.Sequential({code})")
+        + ")",
+    ]
 
 
 def start(config: DogBreedConfig, data: TaskData) -> TrainState:

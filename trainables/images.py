@@ -9,6 +9,7 @@ from trainables.dog_breed import STUDY_SETTINGS as STUDY_SETTINGS
 from trainables.dog_breed import feature_work as feature_work
 from trainables.dog_breed import images_data as images_data
 from trainables.dog_breed import load_data as load_data
+from trainables.dog_breed import plain_network as plain_network
 from trainables.dog_breed import start as start
 from trainables.dog_breed import trainable as trainable
 

@@ -48,15 +48,17 @@ PREPARE = {
     "--label-column": None,
     "--encoding": None,
 }
-FINISHED = {"--task": None, "--address": None, "--results": Path("results"), "--data": None}
+FINISHED = {"--task": None, "--results": Path("results"), "--data": None}
+SENT = FINISHED | {"--address": None}
 FROZEN: dict[str, dict[str, Any]] = {
     "prepare": PREPARE,
     "search": SEARCH,
     "check": SEARCH,
     "submit": {"--job-address": None, "--follow": True} | SEARCH,
     "run": PREPARE | SEARCH,
-    "retrain": FINISHED | {"--trial": None, "--num-epochs": None},
-    "predict": FINISHED | {"--images": None, "--recursive": False, "--out": None},
+    "retrain": SENT | {"--trial": None, "--num-epochs": None},
+    "predict": SENT | {"--images": None, "--recursive": False, "--out": None},
+    "export": FINISHED | {"--format": None, "--out": None},
     "show": {"--data": Path("data"), "--set": None, "--range": None, "--format": "table"},
     "report": {"--out": None, "--results": Path("results")},
     "trials": {

@@ -1,0 +1,197 @@
+"""The retrained model in a file for others, checked against itself, with a card beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from data_prep.decode_files import as_arrays, decode_usable
+from data_prep.pack import ImageArrays
+from search.errors import UsageError, UserError
+from search.files import read_json, replacing
+from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
+from search.finishing.inputs import METADATA
+from search.finishing.retrain import load_retrained
+from search.records.versions import now, versions
+from search.study.study import Study
+from search.text import named
+from trainables.config import TrainConfig
+from trainables.features.views import EVAL_RATIO
+
+TOLERANCE = 1e-4  # of the largest logit, or of 1 where that is smaller
+CHECKED = 8  # images
+PARTS = {"test": "test/unknown/*", "valid": "valid/*/*"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how near it is to the model."""
+
+    path: Path
+    difference: float
+    """Largest, of the logits of `images`."""
+    images: str
+
+
+def export(
+    search_dir: Path,
+    study: Study,
+    data_dir: Path | None,
+    images_dir: Path,
+    format_name: str,
+    out: Path,
+) -> Exported:
+    """Write `out`/model.* and its card, both or neither.
+
+    `data_dir` as `load_retrained` takes it; the check takes images of the prepared folder
+    `images_dir` where it has any. Raises UsageError for an unknown format, UserError where the
+    format's packages are missing, the model cannot be written in it, or the file says otherwise.
+    """
+    chosen = known_format(format_name)
+    plainly = {"device": "cpu", "precision": "float32"}
+    state, config, data = load_retrained(search_dir, study, data_dir, plainly)
+    model = state.model.eval().requires_grad_(False)
+    arrays, said = some_images(study, images_dir)
+    source = study.trainables.images_data(arrays.pixels, arrays.shapes, data, config)
+    images = next(iter(source.eval_batches(CHECKED)))[0].contiguous()
+    network, lines = plain_network(study, model, config)
+    path = out / f"model.{chosen.suffix}"
+    with both(path) as (aside, card):
+        wanted = logits(model, images)
+        write(chosen, format_name, network, images, aside)
+        difference = check(format_name, chosen.run(network, images, aside), wanted)
+        content = describe(search_dir, study, data, config, images)
+        content |= {
+            "format": format_name,
+            "sha256": hashlib.sha256(aside.read_bytes()).hexdigest(),
+            "python": lines if format_name == "safetensors" else [],
+            "largest_difference": difference,
+            "checked": said,
+        }
+        card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Exported(path, difference, said)
+
+
+def known_format(name: str) -> Format:
+    """The format. Raises UsageError for another, UserError where its packages are missing."""
+    if name not in FORMATS:
+        raise UsageError(f"--format {name}: use {', '.join(FORMATS)}")
+    lacking = [p for p in FORMATS[name].packages if importlib.util.find_spec(p) is None]
+    if lacking:
+        raise UserError(
+            f"--format {name} needs {', '.join(lacking)}: pip install 'resnet-tune[export]'"
+        )
+    return FORMATS[name]
+
+
+def plain_network(
+    study: Study, model: nn.Module, config: TrainConfig
+) -> tuple[nn.Module, list[str]]:
+    """The network under the names that others know, and the lines that load them.
+
+    A task whose `trainables` have no `plain_network` keeps its own names, without such lines.
+    """
+    rename = getattr(study.trainables, "plain_network", None)
+    if rename is None:
+        return model, []
+    network, lines = rename(model, config)
+    loading = 'model.load_state_dict(safetensors.torch.load_file("model.safetensors"))'
+    return network.eval(), [*lines, loading]
+
+
+def some_images(study: Study, root: Path) -> tuple[ImageArrays, str]:
+    """A few decoded images, and which they are: of `test`, else of `valid`, else random ones."""
+    for part, pattern in PARTS.items():
+        files = list(itertools.islice(sorted(root.glob(pattern)), CHECKED))
+        arrays, unusable = decode_usable(files, study.layout)
+        if len(files) > len(unusable):
+            return arrays, f"{len(files) - len(unusable)} images of {part}"
+    side = study.layout.image_size or study.layout.short_side or 0
+    pixels = np.random.default_rng(0).integers(0, 256, (CHECKED, side, side, 3), dtype=np.uint8)
+    return as_arrays(list(pixels), study.layout), f"{CHECKED} random images"
+
+
+@contextmanager
+def both(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Where to write a file and its card; both take their places at the end, the file first."""
+    for left in path.parent.glob(f".{path.name}.*.part"):  # of an export that was killed
+        left.unlink(missing_ok=True)
+    with replacing(path.with_name(f"{path.name}.json")) as card, replacing(path) as aside:
+        yield aside, card
+
+
+def write(chosen: Format, name: str, network: nn.Module, images: Tensor, path: Path) -> None:
+    """Raises UserError, one line, where the format's writer cannot."""
+    try:
+        chosen.write(network, images, path)
+    except OSError:  # a full disk
+        raise
+    except Exception as error:  # exporters raise whatever they like
+        raise UserError(f"this model cannot be exported as {name}: {named(error)}") from error
+
+
+def check(name: str, found: Tensor, wanted: Tensor) -> float:
+    """The largest difference between the file's logits and the model's own.
+
+    Raises UserError where it is larger than TOLERANCE.
+    """
+    difference = (found - wanted).abs().max().item()
+    allowed = TOLERANCE * max(1.0, wanted.abs().max().item())
+    if not difference <= allowed:
+        raise UserError(
+            f"the {name} file's logits differ by {difference:.2g} from the retrained model's"
+            f" (allowed: {allowed:.2g}): nothing is written; try another --format"
+        )
+    return difference
+
+
+def describe(
+    search_dir: Path, study: Study, data: Any, config: TrainConfig, images: Tensor
+) -> dict[str, Any]:
+    """What the card says of the model, whatever its format."""
+    metadata = read_json(search_dir / METADATA)
+    kept = ("task", "trial_id", "chosen", "epochs", "fingerprint", "caveat", "score", "git_commit")
+    return {
+        **{key: metadata.get(key) for key in kept},
+        "classes": list(data.classes),
+        "input": {
+            "name": INPUT,
+            "shape": ["N", *images.shape[1:]],
+            "dtype": "float32",
+            "colours": "RGB",
+            "range": [0.0, 1.0],
+            "mean": list(data.mean),
+            "std": list(data.std),
+            **describe_size(study, int(images.shape[-1])),
+        },
+        "output": {"name": OUTPUT, "shape": ["N", len(data.classes)], "then": "softmax"},
+        "mirror_averaged": config.flip_average,
+        "created": now(),
+        "versions": versions(),
+        "retrained_versions": metadata.get("versions"),
+    }
+
+
+def describe_size(study: Study, side: int) -> dict[str, Any]:
+    """How an image comes to the network's size; all resizing is bilinear with antialiasing."""
+    square, short = study.layout.image_size, study.layout.short_side
+    if square is not None:
+        return {"resize": [square, square], "rule": f"resized to {square} x {square} pixels"}
+    wanted = round(side * EVAL_RATIO)
+    return {
+        "shrink_short_side": short,
+        "resize_short_side": wanted,
+        "centre_crop": side,
+        "rule": f"short side shrunk to {short} pixels where it is longer, then resized to {wanted};"
+        f" the central {side} x {side} pixels",
+    }
