@@ -16,9 +16,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from data_prep.decode_files import as_arrays, decode_usable
+from data_prep.files import replacing
 from data_prep.pack import ImageArrays
 from search.errors import UsageError, UserError
-from search.files import read_json, replacing
+from search.files import read_json
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
 from search.finishing.retrain import load_retrained

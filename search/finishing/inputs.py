@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from data_prep.files import bring_back
 from search.files import read_json
 from search.study.fitting import fitted_to
 from search.study.study import Study
@@ -65,6 +66,7 @@ def read_inputs(search_dir: Path) -> Inputs | None:
     ValueError when there is no retrained model, or the file is damaged.
     """
     path = search_dir / METADATA
+    bring_back(path.parent)
     if not path.is_file():
         raise no_model(search_dir)
     content: dict[str, Any] = read_json(path)
