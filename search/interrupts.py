@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """SIGUSR1 is what Slurm sends with --signal=USR1@60."""
+WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -38,6 +40,24 @@ def listening(handler: Handler = raise_interrupted) -> Iterator[None]:
     """Have the signals handled in the block; then all is as before."""
     before = {kind: signal.getsignal(kind) for kind in SIGNALS}
     listen(handler)
+    try:
+        yield
+    finally:
+        for kind, handled in before.items():
+            signal.signal(kind, handled)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started in the block ignore SIGHUP and SIGUSR1 for good.
+
+    A terminal that closes and Slurm's warning reach the whole group: the driver is to end in order
+    before what it needs for that is gone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in WARNINGS}
     try:
         yield
     finally:

@@ -46,6 +46,7 @@ def start(data: Path, results: Path, *options: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,  # a group of its own, as a terminal or a job makes one
     )
 
 

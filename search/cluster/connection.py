@@ -17,6 +17,7 @@ from ray.autoscaler.sdk import request_resources
 from search import console
 from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
+from search.interrupts import deaf_children
 from search.text import first_line
 
 DRIVER_ENV = {
@@ -70,7 +71,8 @@ def attached(address: str, local: bool, extra: dict[str, Any]) -> Iterator[Clust
     if local:
         extra = extra | {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
     try:
-        with working_in(ABOVE):  # Ray puts the current folder first on its workers' sys.path
+        # Ray puts the current folder first on its workers' sys.path
+        with working_in(ABOVE), deaf_children():
             context = ray.init(
                 address=address,
                 log_to_driver=False,

@@ -149,7 +149,7 @@ def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
 ) -> None:
     started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.5")
     wait_for_ends(tmp_path / "toy" / "one", 1)
-    started.send_signal(kind)
+    os.killpg(started.pid, kind)  # both reach all processes
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 128 + kind
     assert "--resume" in errors
