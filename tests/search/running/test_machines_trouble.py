@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,3 +142,31 @@ def test_a_node_short_of_memory_is_not_the_trials_fault(
     assert any(record.restarts for record in found.records.values())
     assert found.best is None
     assert "--resume" in said
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_under_rays_own_files_costs_no_trial(
+    toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Path(tempfile.mkdtemp(prefix="rt-", dir="/tmp"))  # sockets lie in it
+    with small_disk(short, "120m") as disk:
+        monkeypatch.setenv("RAY_TMPDIR", str(disk))
+        faults = ["--set", "fault=exception", "--set", "fault_below=0.4"]  # Ray writes of each
+        driver = start(toy_data, tmp_path, *PLAIN, *SLOW, *faults)
+        after(driver, tmp_path / "toy" / "one", 2, lambda: fill_disk(disk))
+        _, said = driver.communicate(timeout=400)
+        assert driver.returncode == 0, said
+    for record in load(tmp_path / "toy" / "one").records.values():
+        assert record.status == ("failed" if record.config["quality"] < 0.4 else "completed")
+
+
+def test_a_bug_in_the_task_ends_the_search_after_a_few_trials(
+    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bug = ["--set", "fault=exception", "--set", "fault_below=2", "--set", "grace_period=3"]
+    found = search(toy_data, tmp_path, *bug, "--num-samples", "12", code=1)
+    reason = 'given up: 5 trials in a row failed alike: RuntimeError: a <script> "quoted", comma,'
+    assert found.stop_reason == reason
+    assert 5 <= sum(record.status == "failed" for record in found.records.values()) <= 6
+    assert found.best is None
+    assert capsys.readouterr().err.count(reason) == 1
