@@ -120,8 +120,8 @@ def test_a_process_that_dies_while_it_is_made_ready_for_a_trial_costs_nothing(
 
 
 def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path: Path) -> None:
-    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.15")
-    wait_for_ends(tmp_path / "toy" / "one", 3)
+    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.3")
+    wait_for_ends(tmp_path / "toy" / "one", 1)  # the baseline; most others end all together
     started.send_signal(signal.SIGINT)
     _, errors = started.communicate(timeout=60)
     assert started.returncode == 130
@@ -134,7 +134,7 @@ def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path:
     found = search(toy_data, tmp_path, "--resume")
     check_consistent(found, 12)
     assert before.items() <= ended(found).items()
-    assert found.records[BASELINE].config["epoch_seconds"] == 0.15  # --set is remembered
+    assert found.records[BASELINE].config["epoch_seconds"] == 0.3  # --set is remembered
     extended = search(toy_data, tmp_path, "--resume", "--num-samples", "16")
     check_consistent(extended, 16)
     assert ended(found).items() <= ended(extended).items()
