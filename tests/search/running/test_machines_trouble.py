@@ -160,6 +160,7 @@ def test_a_disk_that_is_full_under_rays_own_files_costs_no_trial(
         assert record.status == ("failed" if record.config["quality"] < 0.4 else "completed")
 
 
+@pytest.mark.slow
 def test_a_bug_in_the_task_ends_the_search_after_a_few_trials(
     toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
