@@ -29,9 +29,9 @@ def raise_interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def listen(handler: Handler) -> None:
-    """Have the signals handled, but for those that are ignored (nohup ignores SIGHUP)."""
+    """Have the signals handled, but for a SIGHUP that nohup has had ignored."""
     for kind in SIGNALS:
-        if signal.getsignal(kind) != signal.SIG_IGN:
+        if kind != signal.SIGHUP or signal.getsignal(kind) != signal.SIG_IGN:
             signal.signal(kind, handler)
 
 

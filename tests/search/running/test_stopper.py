@@ -72,7 +72,7 @@ def test_a_signal_stops_the_search_and_the_handlers_come_back(kind: signal.Signa
     assert signal.getsignal(kind) is before
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         watched = budget()
