@@ -25,6 +25,7 @@ from ray import tune
 from data_prep.digits import LAYOUT
 from search.study.study import Study
 from trainables.config import TrainConfig
+from trainables.state import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,11 @@ def resume_epoch(config: dict[str, Any]) -> int:
     if checkpoint is None:
         return 0
     with checkpoint.as_directory() as folder:
-        return int(json.loads(Path(folder, "state.json").read_text())["epoch"])
+        text = Path(folder, "state.json").read_text()
+    try:
+        return int(json.loads(text)["epoch"])
+    except ValueError:
+        raise CheckpointError(f"checkpoint {folder} cannot be used") from None
 
 
 def hurt(fault: str, loss: float) -> float:

@@ -20,6 +20,10 @@ from trainables.files import replacing
 VERSION = 2  # of the file
 
 
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or another model's: no fault of the configuration."""
+
+
 @dataclass
 class TrainState:
     """A training after `epoch` epochs.
@@ -63,7 +67,7 @@ class TrainState:
             torch.save(record, aside)
 
     def load(self, path: Path) -> None:
-        """Take up what `save` wrote. Raises ValueError for a damaged file or another model's."""
+        """Take up what `save` wrote. Raises CheckpointError for a damaged file, another model's."""
         try:
             record = torch.load(path, map_location=self.machine.device, weights_only=True)
             if record["version"] == 1:  # of 0.1.0: `averaged` steps, or none, in the average
@@ -82,7 +86,7 @@ class TrainState:
             self.epoch = record["epoch"]
         except Exception as error:  # torch.load and load_state_dict raise many types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise ValueError(f"checkpoint {path} cannot be used: {reason}") from None
+            raise CheckpointError(f"checkpoint {path} cannot be used: {reason}") from None
 
     def update_average(self, steps_per_epoch: int) -> None:
         """After a step of the optimizer: bring the average up to date."""

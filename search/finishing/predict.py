@@ -19,14 +19,6 @@ from trainables.loop import predict as predict_probabilities
 SHOWN = 3  # names of files in a line about what was left out
 
 
-def predict_test(search_dir: Path, study: Study, data: PreparedData, out: Path) -> str | None:
-    """Predict `test`, write the submission; the score line where there is an answer key.
-
-    Raises ValueError where there are no test images.
-    """
-    return write_test(predictions_of_test(search_dir, study, data.root), study, data, out)
-
-
 def predictions_of_test(search_dir: Path, study: Study, data_dir: Path) -> Predictions:
     """The retrained model on `test`. Raises ValueError where there are no images."""
     state, config, task_data = load_retrained(search_dir, study, data_dir)

@@ -33,6 +33,7 @@ from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
 from trainables.loop import predict as predict_probabilities
 from trainables.reporting import STATE_FILE
+from trainables.state import CheckpointError
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -181,7 +182,8 @@ def save_valid_predictions(
             if not (folder / STATE_FILE).is_file():
                 return False
             state.load(folder / STATE_FILE)
-    except OSError:  # the storage is out of reach
+    except (OSError, CheckpointError) as error:
+        notice(f"no predictions of valid for the report: {first_line(error)}")
         return False
     np.savez_compressed(
         path,

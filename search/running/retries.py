@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 
 from search.records.ledger import TrialRecord
 from search.running.trial_function import TrialError
-from search.running.trouble import CLUSTER, OWN_ERROR, PROCESS_DIED, Kind, kind_of
+from search.running.trouble import CHECKPOINT, CLUSTER, OWN_ERROR, PROCESS_DIED, Kind, kind_of
 from search.schedulers.verdict import Verdict
 
 LONGER = 4  # each further pause of a trial over the one before: 5, 20, 80 s
@@ -83,6 +83,8 @@ class Retries:
         self.begun: set[str] = set()
         """Ray's ids of the trials whose processes have begun with them."""
         self.verdicts: dict[str, Verdict] = {}
+        self.unusable: set[str] = set()
+        """Trials whose last checkpoint turned out to be damaged."""
 
     def judge(self, trial: Trial) -> Verdict:
         """What becomes of a Ray trial that ended with an error; asked again, the same."""
@@ -97,6 +99,8 @@ class Retries:
     def decide(self, trial_id: str, trouble: Trouble) -> Verdict:
         """The verdict on one error."""
         text = trouble.text
+        if trouble.kind == CHECKPOINT:
+            self.unusable.add(trial_id)
         if trouble.crowded:
             return Verdict(None, text, alone=True)
         if trouble.kind.machines:

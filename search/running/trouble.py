@@ -23,6 +23,7 @@ class Kind:
 
 OWN_ERROR = Kind("error", machines=False)
 OWN_MEMORY = Kind("out of memory", machines=False)
+CHECKPOINT = Kind("checkpoint", machines=True)
 STORAGE = Kind("storage", machines=True, pause=5.0)
 NODE_MEMORY = Kind("node short of memory", machines=True, pause=5.0)
 NODE_LOST = Kind("node lost", machines=True, pause=1.0)
@@ -52,6 +53,8 @@ def kind_of(error: BaseException) -> Kind:
         return kind_of_rays(error)
     if any(name in ("OutOfMemoryError", "MemoryError") for name in names(error)):
         return OWN_MEMORY
+    if "CheckpointError" in names(error):
+        return CHECKPOINT
     if any(isinstance(one, OSError) or mentions(one, STORAGE_PHRASES) for one in causes(error)):
         return STORAGE
     return OWN_ERROR

@@ -164,6 +164,9 @@ def make_searcher(
     warm, enqueue = warm_start(options.warm_start, study)
 
     def last_checkpoint(trial_id: str) -> str | None:
+        if trial_id in retries.unusable:
+            retries.unusable.remove(trial_id)
+            ledger.append("checkpoint", trial_id, epoch=0, path=None)
         record = ledger.records.get(trial_id)
         return place.storage.find(record.checkpoint) if record else None
 

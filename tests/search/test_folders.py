@@ -118,10 +118,10 @@ def test_a_moved_search_goes_on_whatever_its_ledger_names(home: Path, tmp_path: 
     stranger = victim / "ray" / "t0000-x" / "checkpoint_000000"
     stranger.mkdir(parents=True)
     (stranger / "state.json").write_text('{"epoch": 8}')
-    gone, attacked = waiting(search_dir)[:2]
-    place = load(search_dir).records[gone].checkpoint
-    assert place is not None
-    shutil.rmtree(search_dir / place)
+    gone, attacked, damaged = waiting(search_dir)[:3]
+    records = load(search_dir).records
+    shutil.rmtree(search_dir / str(records[gone].checkpoint))
+    (search_dir / str(records[damaged].checkpoint) / "state.json").write_text('{"epo')
 
     def attack(event: dict[str, Any]) -> None:
         if event["event"] == "checkpoint" and event["trial"] == attacked:
@@ -133,4 +133,7 @@ def test_a_moved_search_goes_on_whatever_its_ledger_names(home: Path, tmp_path: 
     assert "2 of " in said
     assert "begin anew: their checkpoints are not in" in said
     assert {r.trial_id for r in found.records.values() if GONE in r.restarts} == {gone, attacked}
+    told = found.records[damaged].restarts
+    assert all("CheckpointError: checkpoint" in restart for restart in told)
+    assert told or found.records[damaged].status == "stopped"  # it waited, and was not promoted
     assert sorted(found.records[gone].history) == list(range(1, found.records[gone].epochs + 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
@@ -135,3 +136,25 @@ def test_a_retraining_that_fails_leaves_the_model_before(home: Path, search_dir:
 def broken(items: object, total: int, description: str) -> list[object]:
     """A track that ends everything."""
     raise RuntimeError("no room")
+
+
+def test_a_checkpoint_that_would_run_code_runs_none_and_costs_no_model(
+    home: Path, search_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marker = search_dir / "marker"
+    torch.save(Evil(marker), search_dir / CHECKPOINT / STATE_FILE)
+    retrain(load(search_dir), replace(STUDY, config=CONFIG), home / "data")
+    assert not marker.exists()
+    assert load_verdicts(load(search_dir)) is None
+    assert "no predictions of valid for the report: checkpoint" in capsys.readouterr().err
+    load_retrained(search_dir, STUDY, home / "data")
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.marker), "w")

@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from search.running.retries import Retries, Trouble, cause_line
-from search.running.trouble import NODE_LOST, OWN_ERROR, OWN_MEMORY, PROCESS_DIED, STORAGE
+from search.running.trouble import (
+    CHECKPOINT,
+    NODE_LOST,
+    OWN_ERROR,
+    OWN_MEMORY,
+    PROCESS_DIED,
+    STORAGE,
+)
 
 FULL = Trouble(STORAGE, "OSError: full")
 DEATH = Trouble(PROCESS_DIED, "worker: died", epoch=2, node="here")
@@ -43,6 +50,14 @@ def test_the_machines_trouble_is_tried_again_after_longer_and_longer_pauses(cloc
         pauses.append(verdict.not_before - clock.now)
     assert pauses == [5, 20, 80]
     assert judge.decide("t0001", FULL).status == "lost"
+
+
+def test_a_checkpoint_that_cannot_be_used_is_not_gone_on_with(clock: Clock) -> None:
+    judge = retries(clock)
+    torn = Trouble(CHECKPOINT, "CheckpointError: checkpoint a/state.pt cannot be used: torn")
+    verdict = judge.decide("t0001", torn)
+    assert (verdict.status, verdict.not_before) == (None, clock.now)
+    assert judge.unusable == {"t0001"}
 
 
 def test_no_retries_means_lost_at_once_and_an_error_at_its_word(clock: Clock) -> None:

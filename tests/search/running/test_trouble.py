@@ -10,6 +10,7 @@ import torch
 
 from search.running.retries import WorkerError
 from search.running.trouble import (
+    CHECKPOINT,
     CLUSTER,
     NODE_LOST,
     NODE_MEMORY,
@@ -20,6 +21,7 @@ from search.running.trouble import (
     Kind,
     kind_of,
 )
+from trainables.state import CheckpointError
 
 OWN_FAULT = (OWN_ERROR, OWN_MEMORY)
 LOW = "Task was killed due to the node running low on memory."
@@ -31,6 +33,7 @@ TABLE = [
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), OWN_MEMORY),
     (OSError(errno.ENOSPC, "No space left on device"), STORAGE),
     (FileNotFoundError("data/train.npy"), STORAGE),
+    (CheckpointError("checkpoint a/state.pt cannot be used: torn"), CHECKPOINT),
     (ConnectionResetError("peer"), STORAGE),
     (TimeoutError("storage"), STORAGE),
     (
