@@ -1,8 +1,4 @@
-"""Searches of the toy study: run in this process, or as a command in a process of its own.
-
-Ray is a private one each time, but what a process of its own costs above that (Ray's, torch's and
-the project's imports, 4 s of a core) is paid once in a whole test run.
-"""
+"""Searches of the toy study: run in this process, or as a command in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search import Search, load
-from search.cli import guarded
 from search.records.statuses import FINISHED
 from search.records.tables import COLUMNS
+from tests.commands import resnet_tune
 
 TOY = Path(__file__).parent / "toy.py"
 
@@ -35,7 +31,7 @@ def words(data: Path, results: Path, *options: str) -> list[str]:
 
 def search(data: Path, results: Path, *options: str, code: int = 0) -> Search:
     """Run a search to its end in this process, and open it."""
-    assert guarded(words(data, results, *options), debug=False) == code
+    resnet_tune(*words(data, results, *options), code=code)
     return load(results / "toy" / "one")
 
 

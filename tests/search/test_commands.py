@@ -20,8 +20,11 @@ from search.finishing.retrain import retrain
 from search.records.best import BASELINE
 from search.records.tables import COLUMNS, HISTORY_COLUMNS
 from search.study.loading import load_study
+from tests.commands import RAY_WARNS, resnet_tune
 from trainables import digits
 from trainables.loop import fit
+
+pytestmark = RAY_WARNS
 
 SEARCH_FILES = {
     "search.json",
@@ -37,15 +40,13 @@ SEARCH_FILES = {
 RETRAIN_FILES = {"model.safetensors", "config.json", "metrics.csv", "metadata.json"}
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`resnet-tune ...` with its data and results below `folder`."""
-    command = [sys.executable, "-m", "search", *arguments]
+def run(folder: Path, *arguments: str) -> str:
+    """What `resnet-tune ...` prints, with its data and results below `folder`."""
+    command = list(arguments)
     if arguments[0] == "run":
         command += ["--data", str(folder / "data"), "--results", str(folder / "results")]
         command += ["--name", "one"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done
+    return resnet_tune(*command).out
 
 
 def check_files(search_dir: Path, num_samples: int) -> None:
@@ -64,14 +65,14 @@ def check_files(search_dir: Path, num_samples: int) -> None:
 
 def test_digits_from_nothing_to_a_scored_submission(tmp_path: Path) -> None:
     options = ["--num-samples", "3", "--num-epochs", "4"]
-    done = run(tmp_path, "run", "digits", *options, "--set", "grace_period=4")
+    told = run(tmp_path, "run", "digits", *options, "--set", "grace_period=4")
     search_dir = tmp_path / "results" / "digits" / "one"
     check_files(search_dir, 3)
     submission = pd.read_csv(search_dir / "submission.csv")
     answers = pd.read_csv(tmp_path / "data" / "digits" / "test_labels.csv")
     right = submission.merge(answers, on="id", suffixes=("", "_true"))
     accuracy = (right["label"] == right["label_true"]).mean()
-    assert f"test accuracy: {accuracy:.4f}" in done.stdout
+    assert f"test accuracy: {accuracy:.4f}" in told
     assert accuracy > 0.9
 
     baseline = load(search_dir).records[BASELINE].config
@@ -89,7 +90,7 @@ def test_digits_from_nothing_to_a_scored_submission(tmp_path: Path) -> None:
     run(tmp_path, "retrain", str(search_dir), "--trial", BASELINE, "--num-epochs", "1")
     assert len(pd.read_csv(search_dir / "retrain" / "metrics.csv")) == 1
     shown = run(tmp_path, "trials", str(search_dir), "--format", "csv")
-    assert len(shown.stdout.strip().splitlines()) == 4
+    assert len(shown.strip().splitlines()) == 4
     check_choice_of_model(search_dir, tmp_path / "data" / "digits")
 
 
@@ -123,6 +124,7 @@ def test_the_trial_table_needs_neither_ray_nor_torch(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_cifar10_on_genuine_images(shared_data: Path, tmp_path: Path) -> None:
     source = tmp_path / "cifar"
     with tarfile.open(shared_data / "d2l_kaggle_cifar10_1000samples.tar.gz") as archive:
@@ -143,6 +145,7 @@ def test_cifar10_on_genuine_images(shared_data: Path, tmp_path: Path) -> None:
     assert set(submission["label"]) <= set(load(search_dir).info.data.classes)
 
 
+@pytest.mark.slow
 def test_dog_breed_on_genuine_images_and_weights(shared_data: Path, tmp_path: Path) -> None:
     source = tmp_path / "dogs"
     with tarfile.open(shared_data / "dog_kaggle_120x20_short256.tar") as archive:

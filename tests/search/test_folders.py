@@ -19,15 +19,17 @@ from data_prep.prepare import prepare
 from search import Search, load
 from search.records.statuses import UNFINISHED
 from search.running.checkpoints import GONE
+from tests.commands import RAY_WARNS, resnet_tune
 
+pytestmark = RAY_WARNS
 TOY = Path(__file__).parents[1] / "toy.py"
 
 
 def command(data: Path, search_dir: Path, *options: str) -> list[str]:
-    """`resnet-tune search` on the toy study, in this folder."""
+    """What `resnet-tune` is told to search the toy study in this folder."""
     words = ["--data", str(data), "--results", str(search_dir.parents[1])]
     words += ["--name", search_dir.name, *options]
-    return [sys.executable, "-m", "search", "search", str(TOY), *words]
+    return ["search", str(TOY), *words]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--num-samples", "9", "--set", "epoch_seconds=0.1"]
     options += ["--set", f"trace={home / 'trace'}"]
     started = subprocess.Popen(
-        command(home / "data", search_dir, *options),
+        [sys.executable, "-m", "search", *command(home / "data", search_dir, *options)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -81,15 +83,12 @@ def edit_ledger(search_dir: Path, change: Callable[[dict[str, Any]], None]) -> N
 def resume(home: Path, search_dir: Path) -> tuple[Search, str, list[int]]:
     """Go on with the search to its end: the search, what it said, where its trials began."""
     before = len((home / "trace").read_text().splitlines())
-    done = subprocess.run(
-        command(home / "data", search_dir, "--resume"), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    told = resnet_tune(*command(home / "data", search_dir, "--resume"))
     lines = (home / "trace").read_text().splitlines()[before:]
     found = load(search_dir)
     assert set(found.trials["status"]) <= {"completed", "stopped"}
     assert len(found.trials) == 9
-    return found, done.stderr, [int(line.split()[1]) for line in lines]
+    return found, told.err, [int(line.split()[1]) for line in lines]
 
 
 def test_a_copy_goes_on_and_leaves_the_original_alone(home: Path, tmp_path: Path) -> None:

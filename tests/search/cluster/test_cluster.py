@@ -209,6 +209,7 @@ def test_killed_at_random_moments(cluster: Cluster, place: Path, seed: int) -> N
     check_complete(survive(cluster, place, f"faults{seed}", seed), 10)
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_refused_in_one_line(cluster: Cluster, place: Path) -> None:
     if not cluster.isolated:
         pytest.skip(

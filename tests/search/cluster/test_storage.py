@@ -19,6 +19,7 @@ from data_prep.prepare import prepare
 from search import load
 from search.cluster.storage import Storage, fetched
 from search.records.statuses import FINISHED
+from tests.commands import RAY_WARNS, resnet_tune
 from tests.raylets import free_port
 
 TOY = Path(__file__).parents[2] / "toy.py"
@@ -73,6 +74,8 @@ def waiting(search_dir: Path) -> int:
     return sum(record.status == "paused" for record in load(search_dir).records.values())
 
 
+@pytest.mark.slow
+@RAY_WARNS
 def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     bucket: str, tmp_path: Path
 ) -> None:
@@ -93,8 +96,7 @@ def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     lines = len(trace.read_text().splitlines())
-    done = subprocess.run(command(data, results, "--resume"), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    resnet_tune(*command(data, results, "--resume")[3:])
     found = load(search_dir)
     assert set(found.trials["status"]) <= {"completed", "stopped"}
     assert len(found.trials) == 6

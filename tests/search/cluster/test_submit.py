@@ -61,6 +61,7 @@ def test_a_submitted_search_ends_and_a_bad_one_tells_its_reason(
     assert "ended as FAILED" in bad.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_over_ray_client_the_command_runs_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
     prepare(LAYOUT, None, tmp_path / "data" / "toy")
     first = tmp_path / "results" / "toy" / "first"
@@ -81,6 +82,7 @@ def test_over_ray_client_the_command_runs_as_a_job(cluster: Cluster, tmp_path: P
     assert "ok      one batch" in checked.stdout
 
 
+@pytest.mark.slow
 def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Path) -> None:
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
     words = [*folders, "--name", "whole", "--num-samples", "2", "--num-epochs", "2"]

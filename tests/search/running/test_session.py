@@ -15,9 +15,9 @@ import pytest
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import Search, load
-from search.cli import guarded
 from search.records.best import BASELINE
 from search.records.statuses import FINISHED
+from tests.commands import RAY_WARNS, resnet_tune
 from tests.toy_search import (
     TOY,
     check_consistent,
@@ -29,7 +29,7 @@ from tests.toy_search import (
     words,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, in this process
+pytestmark = RAY_WARNS
 
 REASONS = {  # by fault: how the trial ends, and what its error begins with
     "nan": ("diverged", ""),
@@ -197,7 +197,7 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
 
 
 def test_a_running_search_can_be_looked_at_but_not_driven_twice(
-    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_data: Path, tmp_path: Path
 ) -> None:
     started = start(toy_data, tmp_path, "--set", "epoch_seconds=1")
     try:
@@ -205,8 +205,8 @@ def test_a_running_search_can_be_looked_at_but_not_driven_twice(
         shown = load(tmp_path / "toy" / "one")
         assert shown.running
         assert {"running"} < set(shown.trials["status"])
-        assert guarded(words(toy_data, tmp_path, "--resume"), debug=False) == 1
-        assert "another process is running" in capsys.readouterr().err
+        again = resnet_tune(*words(toy_data, tmp_path, "--resume"), code=1)
+        assert "another process is running" in again.err
     finally:
         started.terminate()
         started.communicate(timeout=60)
@@ -226,20 +226,16 @@ def test_patience_cuts_and_says_so(toy_data: Path, tmp_path: Path) -> None:
     assert len(plateau.records) < 60
 
 
-def test_other_data_is_refused(
-    finished: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_data_is_refused(finished: Search, tmp_path: Path) -> None:
     prepare(LAYOUT, None, tmp_path / "toy", seed=1)
     results = finished.path.parents[1]
-    capsys.readouterr()
-    assert guarded(words(tmp_path, results, "--resume"), debug=False) == 2
-    told = capsys.readouterr().err
+    told = resnet_tune(*words(tmp_path, results, "--resume"), code=2).err
     assert "was run on other data than" in told
     assert len(told.strip().splitlines()) == 1
 
 
 def test_warm_start_runs_the_best_of_an_earlier_search_first(
-    toy_data: Path, finished: Search, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_data: Path, finished: Search, tmp_path: Path
 ) -> None:
     best = finished.best
     assert best is not None
@@ -248,10 +244,8 @@ def test_warm_start_runs_the_best_of_an_earlier_search_first(
     origins = [record.origin for record in found.records.values()]
     assert origins[:2] == ["baseline", "warm_start"]
     assert found.records["t0001"].config["quality"] == best["config"]["quality"]
-    capsys.readouterr()
     wrong = words(toy_data, tmp_path / "c", "--warm-start", str(tmp_path))
-    assert guarded(wrong, debug=False) == 1
-    assert "no search in" in capsys.readouterr().err
+    assert "no search in" in resnet_tune(*wrong, code=1).err
 
 
 def test_a_changed_range_keeps_the_old_trials(
@@ -267,12 +261,12 @@ def test_a_changed_range_keeps_the_old_trials(
 
 @pytest.mark.slow
 def test_with_every_knob_fixed_a_search_is_one_trial_and_can_be_resumed(
-    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_data: Path, tmp_path: Path
 ) -> None:
     fixed = ["--set", "quality=0.7", "--set", "lr=0.1"]
     for more in ([], ["--resume", "--num-samples", "5"]):
-        found = search(toy_data, tmp_path, *fixed, *more)
+        told = resnet_tune(*words(toy_data, tmp_path, *fixed, *more)).err
+        found = load(tmp_path / "toy" / "one")
         check_consistent(found, 1)
         assert found.records[BASELINE].status == "completed"
-        told = capsys.readouterr().err
         assert "nothing more to try: the search space holds no further configuration" in told
