@@ -20,11 +20,9 @@ from PIL import Image
 from search import load
 from search.records.ledger import read_events
 from search.running.feature_workers import FeatureWorker, worker_options
-from tests.commands import RAY_WARNS, resnet_tune
 from tests.dog_features import made_up_dogs, random_weights, small_config
 from trainables.features.source import feature_work
 
-pytestmark = RAY_WARNS
 BREEDS, EACH, TEST = ("beagle", "boxer", "pug"), 8, 4
 
 
@@ -47,9 +45,9 @@ def dogs_download(folder: Path) -> Path:
 
 
 def command(folder: Path, stage: str, name: str, *options: str) -> list[str]:
-    """What `resnet-tune` is told to run or search dog_breed."""
+    """`resnet-tune run dog_breed` or `search`, as a user would type it."""
     folders = ["--data", str(folder / "data"), "--results", str(folder / "results")]
-    words = [stage, "dog_breed", *folders, "--name", name]
+    words = [sys.executable, "-m", "search", stage, "dog_breed", *folders, "--name", name]
     if stage == "run":
         words += ["--source", str(folder / "download")]
     return [*words, *options]
@@ -67,7 +65,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("dogs")
     dogs_download(folder / "download")
     weights = random_weights(folder / "mobilenet.pt")
-    return folder, resnet_tune(*command(folder, "run", "one", *small(weights))).err
+    done = subprocess.run(
+        command(folder, "run", "one", *small(weights)), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stderr
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -93,8 +95,13 @@ def test_a_run_says_what_it_computes_and_keeps_it(finished: tuple[Path, str]) ->
 def test_a_second_search_computes_nothing_and_starts_at_once(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = files(folder)
-    again = resnet_tune(*command(folder, "search", "two", *small(folder / "mobilenet.pt")))
-    assert "features:" not in again.err
+    done = subprocess.run(
+        command(folder, "search", "two", *small(folder / "mobilenet.pt")),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "features:" not in done.stderr
     assert files(folder) == before
     events = list(read_events(folder / "results" / "dog_breed" / "two" / "ledger.jsonl"))
     times = {
@@ -113,12 +120,14 @@ def test_predicting_later_needs_neither_weights_nor_store(finished: tuple[Path, 
     store.rename(folder / "away")
     try:
         out = folder / "again.csv"
-        words = ["predict", str(search_dir), "--out", str(out)]
-        resnet_tune(*words)
+        words = [sys.executable, "-m", "search", "predict", str(search_dir), "--out", str(out)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         found = pd.read_csv(out).set_index("id")
         np.testing.assert_allclose(found, wanted, atol=1e-4)
         images = folder / "data" / "dog_breed" / "test" / "unknown"
-        resnet_tune(*words, "--images", str(images))
+        done = subprocess.run([*words, "--images", str(images)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         by_images = pd.read_csv(out).set_index("id").loc[wanted.index]
         # From images the network is not folded, and the backbone may compute in bfloat16.
         np.testing.assert_allclose(by_images, wanted, atol=0.02)
@@ -144,12 +153,10 @@ def test_a_search_cut_while_it_computes_goes_on(
 ) -> None:
     (tmp_path / "data").mkdir()
     source = finished[0] / "download"
-    data = ["--source", str(source), "--data", str(tmp_path / "data")]
-    resnet_tune("prepare", "dog_breed", *data)
+    words = [sys.executable, "-m", "search", "prepare", "dog_breed", "--source", str(source)]
+    subprocess.run([*words, "--data", str(tmp_path / "data")], check=True, capture_output=True)
     begun = subprocess.Popen(
-        [sys.executable, "-m", "search", *command(tmp_path, "search", "cut", *SLOW)],
-        stderr=subprocess.PIPE,
-        text=True,
+        command(tmp_path, "search", "cut", *SLOW), stderr=subprocess.PIPE, text=True
     )
     wait_for(tmp_path, moment)
     cut = time.monotonic()
@@ -159,7 +166,9 @@ def test_a_search_cut_while_it_computes_goes_on(
     assert time.monotonic() - cut < 60, "it waited for all the features"
     before = {path: when for path, when in files(tmp_path).items() if ".pieces" not in path}
     assert not any(path.endswith("view_0005.npy") for path in before)
-    resnet_tune(*command(tmp_path, "search", "cut"), "--resume")
+    resumed = [*command(tmp_path, "search", "cut"), "--resume"]
+    done = subprocess.run(resumed, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     found = load(tmp_path / "results" / "dog_breed" / "cut")
     assert [record.status for record in found.records.values()] == ["completed"] * 2
     assert before.items() <= files(tmp_path).items(), "what was there was computed again"
