@@ -18,6 +18,7 @@ from search.options import (
     Exporting,
     Prediction,
     Preparation,
+    Repetition,
     Request,
     Results,
     Retraining,
@@ -174,6 +175,15 @@ def predict(prediction: Prediction) -> None:
     from search import commands
 
     commands.predict(prediction)
+
+
+@app.command(cls=Panels, epilog="Example: resnet-tune reproduce results/digits/first --trial t0007")
+@takes(Repetition)
+def reproduce(repetition: Repetition) -> int:
+    """Run a trial again and say whether its curve comes out the same."""
+    from search import commands
+
+    return commands.reproduce(repetition)
 
 
 @app.command(cls=Panels, epilog="Example: resnet-tune export results/dog_breed/first --format onnx")

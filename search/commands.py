@@ -23,6 +23,7 @@ from search.options import (
     Finished,
     Prediction,
     Preparation,
+    Repetition,
     Request,
     Retraining,
     Showing,
@@ -261,6 +262,16 @@ def predict(prediction: Prediction) -> None:
     console.say(f"submission: {target}")
     if score:
         console.say(score)
+
+
+def reproduce(repetition: Repetition) -> int:
+    """Run a trial again; the exit code, 1 where its curve is not the same."""
+    from search.finishing.reproduce import reproduce as run_again
+
+    with opened(repetition) as (found, study, prepared):
+        done = run_again(found, study, prepared.root, repetition.trial, console.track)
+    console.say(str(done))
+    return 0 if done.same else 1
 
 
 def export(exporting: Exporting) -> None:

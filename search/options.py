@@ -286,6 +286,13 @@ class Prediction(Sent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repetition(Finished):
+    """The options of `reproduce`."""
+
+    trial: Annotated[str, typer.Option(metavar="ID", help="The trial to run again.")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exporting(Finished):
     """The options of `export`."""
 

@@ -14,7 +14,17 @@ from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search.cli import app, guarded
 
-COMMANDS = ["prepare", "search", "trials", "report", "retrain", "predict", "export", "run"]
+COMMANDS = [
+    "prepare",
+    "search",
+    "trials",
+    "report",
+    "retrain",
+    "predict",
+    "reproduce",
+    "export",
+    "run",
+]
 
 
 @pytest.fixture(scope="session")

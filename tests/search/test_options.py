@@ -35,6 +35,7 @@ SEARCH: dict[str, Any] = {
     "--seed": None,
     "--cpus-per-trial": None,
     "--gpus-per-trial": None,
+    "--no-trial-batch": False,
 }
 PREPARE = {
     "--data": Path("data"),
@@ -58,6 +59,7 @@ FROZEN: dict[str, dict[str, Any]] = {
     "run": PREPARE | SEARCH,
     "retrain": SENT | {"--trial": None, "--num-epochs": None},
     "predict": SENT | {"--images": None, "--recursive": False, "--out": None},
+    "reproduce": FINISHED | {"--trial": None},
     "export": FINISHED | {"--format": None, "--out": None},
     "show": {"--data": Path("data"), "--set": None, "--range": None, "--format": "table"},
     "report": {"--out": None, "--results": Path("results")},
