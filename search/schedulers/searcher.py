@@ -1,8 +1,7 @@
 """The searcher: Ray Tune asks it for configurations, a sampler proposes them.
 
-It keeps its own account of every trial, so that what ASHA did is told truthfully: stopped trials
-at their epochs, diverged and failed ones as worst. Nothing of it needs to be saved: a resumed
-search is a new searcher, fed with the records of the ledger.
+It keeps its own account of every trial, so that samplers are told truthfully what ASHA did.
+A resumed search is a new searcher, fed with the records of the ledger.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ class AshaSearcher(StatelessSearcher):
 
         `enqueue` holds complete configurations with their origin, tried after the baseline.
         `slots` tells how many trials there is room for now: so many and one more, which waits for
-        the next one to end, are handed out. `max_concurrent` stands instead of that where it is
-        given; without either there is no limit.
+        the next one to end, are handed out; or `max_concurrent`, or without either all.
         `last_checkpoint` finds what a trial goes on from that is handed out again, as `judge` says
         of one that met an error; without a judge all these have failed.
         """
@@ -190,12 +188,11 @@ class AshaSearcher(StatelessSearcher):
         if held or self.exhausted or len(self.trials) >= self.num_samples:
             return None
         try:
-            found = self._candidates.next([*self.warm, *self.trials.values()])
+            new = self._candidates.next([*self.warm, *self.trials.values()])
         except Exhausted as reason:
             self.exhausted = str(reason)
             return None
-        trial = SearchTrial(next(self._new_ids), found.config, found.origin)
-        trial.sampler_attrs = found.attrs
+        trial = SearchTrial(next(self._new_ids), new.config, new.origin, sampler_attrs=new.attrs)
         self.trials[trial.trial_id] = trial
         return trial
 
