@@ -34,6 +34,7 @@ class Past:
     origin: str = "sampler"
     error: str | None = None
     checkpoint: str | None = None
+    audited: bool = False
 
 
 def searcher(space: Space = SPACE, **settings: Any) -> AshaSearcher:

@@ -90,10 +90,9 @@ def validate(state: TrainState, valid: Source, config: TrainConfig, metric: str)
     """Two looks at a training, by its weights and by their moving average.
 
     weights_valid_loss, weights_valid_acc: of the weights, as every loop has them.
-    average_valid_loss, average_valid_acc: of the average: what a trial is judged by at a rung, as
-        it foretells the end. Absent where its loss is not finite.
-    valid_loss, valid_acc: of the better of both by `metric`, which is the model from here on;
-        `averaged` is 1 where that is the average, else 0.
+    average_valid_loss, average_valid_acc: of the average; absent where its loss is not finite.
+    valid_loss, valid_acc: of the better of both by `metric`, which is the model from here on, and
+        what the trial is judged by; `averaged` is 1 where that is the average, else 0.
     """
     assert state.average is not None
     weights, average = evaluate_all([state.network, state.average.model], valid, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,14 +83,17 @@ def forecast(
 
 
 def expected_epochs(study: Study) -> float:
-    """Epochs of all trials together, if of each rung one in `reduction_factor` goes on."""
+    """Epochs of all trials together, if of each rung one in `reduction_factor` goes on.
+
+    Besides the baseline, presets and audited trials, which run to their last epoch.
+    """
+    given = min(study.num_samples, 1 + len(study.points) * study.finish_presets)
+    whole = given + study.audit_share * (study.num_samples - given)
     levels = [0, *study.rungs, study.num_epochs]
-    going = [
-        max(1, math.ceil(study.num_samples / study.reduction_factor**i))
-        for i in range(len(levels) - 1)
-    ]
     steps = [after - before for before, after in zip(levels, levels[1:], strict=False)]
-    return float(sum(count * step for count, step in zip(going, steps, strict=True)))
+    rest = study.num_samples - whole
+    halved = sum(step * rest / study.reduction_factor**i for i, step in enumerate(steps))
+    return float(whole * study.num_epochs + halved)
 
 
 def seconds(count: float) -> str:

@@ -5,6 +5,7 @@ a Tune callback on the driver writes one JSON line for each thing that happens:
 
     {"event": "session", "time": .., "num_samples": ..}              a driver begins or resumes
     {"event": "start", "trial": "t0003", "time": .., "config": {..}, "origin": "sampler"}
+        and "audited": true if it was drawn to run to its end whatever its rank
     {"event": "report", "trial": "t0003", "time": .., "metrics": {"epoch": 1, "valid_acc": .., ..}}
     {"event": "checkpoint", "trial": "t0003", "time": .., "epoch": 1, "path": ".."}
     {"event": "pause", "trial": "t0003", "time": ..}                 promoting ASHA waits at a rung
@@ -58,6 +59,8 @@ class TrialRecord:
     facts: dict[str, Any] = field(default_factory=dict)
     restarts: list[str] = field(default_factory=list)
     """What ended its process each time that it was started again from its last checkpoint."""
+    audited: bool = False
+    """Drawn to run to its last epoch whatever its rank."""
 
     @property
     def number(self) -> int:
@@ -182,6 +185,7 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
         config, started = dict(entry["config"]), float(entry["time"])
         fresh = TrialRecord(trial_id, config, str(entry["origin"]), started=started)
         record = records.setdefault(trial_id, fresh)
+        record.audited = record.audited or bool(entry.get("audited"))
         record.status, record.ended = "running", None
         return
     record = records[trial_id]

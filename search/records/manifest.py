@@ -77,6 +77,8 @@ class Manifest(Part):
     scheduler: str = ""
     grace_period: int | None = None
     reduction_factor: float | None = None
+    finish_presets: bool = False
+    audit_share: float = 0.0
     space: dict[str, KnobEntry]
     baseline: dict[str, Any]
     data: DataEntry = Field(default_factory=DataEntry)
@@ -151,6 +153,8 @@ def describe_search(
         scheduler=study.scheduler,
         grace_period=study.grace_period,
         reduction_factor=study.reduction_factor,
+        finish_presets=study.finish_presets,
+        audit_share=study.audit_share,
         space={name: KnobEntry.model_validate(entry) for name, entry in space.items()},
         baseline=dataclasses.asdict(study.config),
         data=DataEntry(

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.errors import UsageError
 from search.records.knobs import read_knob
+from search.records.manifest import KnobEntry
 from search.study.space import describe_space
 from search.study.study import Study
 from search.text import compact, plain
@@ -65,7 +66,8 @@ def describe_study(study: Study) -> dict[str, Any]:
 def describe_knobs(study: Study) -> Iterator[dict[str, Any]]:
     """Each knob: name, default (what trial 0 uses), searched range or None, unit, meaning."""
     space = describe_space(study.space)
-    searched = {name: read_knob(name, entry) for name, entry in space.items()}
+    entries = {name: KnobEntry.model_validate(entry) for name, entry in space.items()}
+    searched = {name: read_knob(name, entry) for name, entry in entries.items()}
     settings = getattr(study.trainables, "STUDY_SETTINGS", ())
     names = [field.name for field in dataclasses.fields(study.config)]
     for name in [*searched, *(name for name in names if name not in searched)]:

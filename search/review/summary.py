@@ -13,6 +13,7 @@ from search.records.knobs import edge_advice, is_active
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
+from search.review.audit import audited
 from search.review.figures.costs import epochs_saved
 from search.review.importance import rungs_of
 from search.review.table import search_labels
@@ -100,6 +101,7 @@ def facts(search: Search) -> dict[str, Any]:
         "budget": f"{info.num_samples} trials of at most {info.num_epochs} epochs",
         "sampler, seed": f"{info.sampler}, {info.seed}",
         "early stopping": f"{info.scheduler}, trials compared at epochs: {rungs}",
+        "audit": "; ".join(audited(search)),
         "images": f"{images} in {len(data.classes)} classes",
         "split fingerprint": data.fingerprint[:16],
         "started": clock(info.start),

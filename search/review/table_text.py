@@ -13,6 +13,7 @@ from search.records.knobs import edge_advice
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
+from search.review.audit import audited
 from search.review.table_layout import HEADERS, TEXT_COLUMNS, Row, cell, fitting, is_best
 from search.text import TONES, plain
 
@@ -81,7 +82,7 @@ def notes(searches: Sequence[Search], rows: list[Row], marked: bool) -> list[str
     lines: list[str] = []
     for search in searches:
         prefix = f"{search.path.name}: " if len(searches) > 1 else ""
-        facts = [counted(search), *compared(search)]
+        facts = [counted(search), *compared(search), *audited(search)]
         lines += [plain(prefix + fact) for fact in facts]
     marks = []
     if any(row["trial_id"] == BASELINE for row in rows):

@@ -77,7 +77,9 @@ class Recorder(Callback):  # type: ignore[misc]
         trial_id = project_id(trial)
         knobs = {key: value for key, value in trial.config.items() if not key.startswith("_")}
         config = {**self.defaults, **knobs}
-        self.ledger.append("start", trial_id, config=config, origin=trial.config["_origin"])
+        drawn = {"audited": True} if trial.config.get("_audited") else {}
+        origin = trial.config["_origin"]
+        self.ledger.append("start", trial_id, config=config, origin=origin, **drawn)
         self.live[trial_id] = trial
 
     def on_trial_result(

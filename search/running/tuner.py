@@ -34,6 +34,7 @@ from search.running.trouble import STORAGE, kind_of
 from search.running.warm_start import warm_start
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
+from search.schedulers.whole import WholeBudget
 from search.study.study import Study
 
 
@@ -179,6 +180,7 @@ def make_searcher(
         scheduler=study.scheduler,
         grace_period=study.grace_period,
         reduction_factor=study.reduction_factor,
+        whole=WholeBudget(study.finish_presets, study.audit_share, study.seed),
         baseline=dataclasses.asdict(study.config),
         seed=study.seed,
         sampler=study.sampler,

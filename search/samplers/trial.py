@@ -21,6 +21,7 @@ class Record(Protocol):
     status: Status
     error: str | None
     checkpoint: str | None
+    audited: bool
 
 
 @dataclass(eq=False)
@@ -37,6 +38,8 @@ class SearchTrial:
     status: Status = "running"
     checkpoint: str | None = None
     sampler_attrs: dict[str, Any] = field(default_factory=dict)
+    audited: bool = False
+    """Drawn to run to its last epoch whatever its rank, to tell what early stopping costs."""
 
     @property
     def epoch(self) -> int:
@@ -68,4 +71,5 @@ def trial_of(record: Record, metric: str) -> SearchTrial:
         values,
         record.status,
         record.checkpoint,
+        audited=record.audited,
     )

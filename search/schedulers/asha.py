@@ -51,10 +51,10 @@ class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
         """What becomes of a healthy, unfinished trial."""
         return str(TrialScheduler.CONTINUE)
 
-    def is_baseline(self, trial_id: str) -> bool:
-        """Whether this is the number to beat, which runs its full budget."""
+    def runs_whole(self, trial_id: str) -> bool:
+        """Whether a trial runs to its last epoch whatever its rank."""
         trial = self.searcher.trials.get(trial_id)
-        return trial is not None and trial.origin == "baseline"
+        return trial is not None and self.searcher.whole.covers(trial)
 
     def debug_string(self) -> str:
         """For Ray's log."""
@@ -70,7 +70,7 @@ class AshaScheduler(PlainScheduler):
         rung = rungs.record(trial_id, epoch, value)
         stop = (
             rung is not None
-            and not self.is_baseline(trial_id)
+            and not self.runs_whole(trial_id)
             and rungs.below_cutoff(trial_id, rung)
         )
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
@@ -95,7 +95,7 @@ class PromotingScheduler(PlainScheduler):
     def decide(self, trial_id: str, epoch: int, value: float) -> str:
         """PAUSE at a rung that the trial reaches for the first time."""
         reached = self.searcher.rungs.record(trial_id, epoch, value)
-        if reached is None or self.is_baseline(trial_id):
+        if reached is None or self.runs_whole(trial_id):
             return str(TrialScheduler.CONTINUE)
         self.searcher.pause(trial_id)
         return str(TrialScheduler.PAUSE)

@@ -7,7 +7,7 @@ Tuning", MLSys 2020 (arXiv 1810.05934), Algorithm 2. Nothing here knows Ray or O
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,10 +115,11 @@ class Rungs:
         if bad:
             self.bad.add(trial_id)
 
-    def replay(self, trials: Iterable[SearchTrial]) -> None:
+    def replay(self, trials: Iterable[SearchTrial], whole: Container[str] = ()) -> None:
         """Fill the rungs from the trials of earlier sessions, in the order of their start.
 
-        When pausing, an unfinished trial that stands exactly at a rung waits there.
+        When pausing, an unfinished trial that stands exactly at a rung waits there, but for those
+        that run the `whole` budget.
         """
         for trial in trials:
             for level in self.levels:
@@ -127,7 +128,7 @@ class Rungs:
                     self.record(trial.trial_id, level, value)
             if trial.status in BAD:
                 self.drop(trial.trial_id, bad=True)
-            waits = trial.status in UNFINISHED and trial.origin != "baseline"
+            waits = trial.status in UNFINISHED and trial.trial_id not in whole
             if self.pausing and waits and trial.epoch in self.levels:
                 self.pause(trial.trial_id)
             reached = [rung for rung, scores in enumerate(self.scores) if trial.trial_id in scores]

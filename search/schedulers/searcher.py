@@ -22,6 +22,7 @@ from search.samplers.trial import Mode, Record, SearchTrial, trial_of
 from search.schedulers.rungs import Rungs
 from search.schedulers.stateless import StatelessSearcher
 from search.schedulers.verdict import Judge, NoRetries, Verdict, Waiting
+from search.schedulers.whole import WholeBudget
 from search.study.choices import GRACE_PERIOD, REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, check_space
@@ -31,7 +32,7 @@ class AshaSearcher(StatelessSearcher):
     """Hands out exactly `num_samples` distinct trials, those of earlier sessions included.
 
     Each suggestion is the configuration plus `_trial_id` (t0000 is the baseline), `_origin`
-    (baseline, user, warm_start or sampler) and `_resume_from` (a checkpoint or None).
+    (baseline, user, warm_start or sampler), `_resume_from` (a checkpoint or None) and `_audited`.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class AshaSearcher(StatelessSearcher):
         scheduler: str = SCHEDULER,
         grace_period: int = GRACE_PERIOD,
         reduction_factor: float = REDUCTION_FACTOR,
+        whole: WholeBudget | None = None,
         baseline: Mapping[str, Any] | None = None,
         enqueue: Sequence[tuple[Mapping[str, Any], str]] = (),
         seed: int = 0,
@@ -63,6 +65,7 @@ class AshaSearcher(StatelessSearcher):
         the next one to end, are handed out; or `max_concurrent`, or without either all.
         `last_checkpoint` finds what a trial goes on from that is handed out again, as `judge` says
         of one that met an error; without a judge all these have failed.
+        `whole` says which trials run to their last epoch whatever their rank.
         """
         super().__init__(metric=metric, mode=mode)
         check_space(space)
@@ -76,6 +79,7 @@ class AshaSearcher(StatelessSearcher):
         self.scheduler = scheduler
         self.last_checkpoint = last_checkpoint
         self.judge = judge or NoRetries()
+        self.whole = whole or WholeBudget()
         levels = rung_levels(num_epochs, grace_period, reduction_factor)
         self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
         self._take_up(past, warm)
@@ -93,7 +97,7 @@ class AshaSearcher(StatelessSearcher):
         """The account of all trials as the ledger left it; nothing runs yet."""
         self.trials = {record.trial_id: trial_of(record, self.metric) for record in past}
         self.warm = [trial_of(record, self.metric) for record in warm]
-        self.rungs.replay(self.trials.values())
+        self.rungs.replay(self.trials.values(), self.whole.among(self.trials.values()))
         self.running: set[str] = set()
         self.exhausted: str | None = None
         """Why nothing new will be tried although `num_samples` would allow it."""
@@ -128,6 +132,7 @@ class AshaSearcher(StatelessSearcher):
             "_origin": trial.origin,
             "_resume_from": trial.checkpoint,
             "_alone": trial.trial_id in self._alone,
+            "_audited": trial.audited,
         }
 
     def _room(self) -> float:
@@ -194,6 +199,7 @@ class AshaSearcher(StatelessSearcher):
             return None
         trial = SearchTrial(next(self._new_ids), new.config, new.origin, sampler_attrs=new.attrs)
         self.trials[trial.trial_id] = trial
+        self.whole.draw(trial)
         return trial
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

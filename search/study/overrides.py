@@ -22,6 +22,8 @@ SETTINGS: dict[str, Any] = {
     "scheduler": Scheduler,
     "grace_period": int,
     "reduction_factor": int,
+    "finish_presets": bool,
+    "audit_share": float,
 }
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 
 def rung_levels(num_epochs: int, grace_period: int, reduction_factor: float) -> tuple[int, ...]:
-    """The epochs below `num_epochs` at which trials are compared: grace x factor^k."""
+    """The epochs below `num_epochs` at which trials are compared: grace x factor^k.
+
+    Left out is one that is closer to the end than half a step (on the scale of logarithms): a trial
+    that waits at epoch 18 of 20 has cost almost all, and is told nothing new by its rank there.
+    """
     if not 1 <= grace_period:
         raise ValueError(f"grace_period must be at least 1 epoch, not {grace_period}")
     if not reduction_factor > 1:
         raise ValueError(f"reduction_factor must be above 1, not {reduction_factor}")
-    levels: list[int] = []
-    level = float(grace_period)
-    while round(level) < num_epochs:
-        if not levels or round(level) > levels[-1]:
+    levels = [grace_period] if grace_period < num_epochs else []
+    level = grace_period * reduction_factor
+    while levels and round(level) * math.sqrt(reduction_factor) <= num_epochs:
+        if round(level) > levels[-1]:
             levels.append(round(level))
         level *= reduction_factor
     return tuple(levels)

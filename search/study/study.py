@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from data_prep.source import KaggleLayout
 from search.errors import UsageError as UsageError
 from search.study.choices import (
+    AUDIT_SHARE,
     GRACE_PERIOD,
     REDUCTION_FACTOR,
     SAMPLER,
@@ -57,6 +58,11 @@ class Study:
     """One in so many trials goes on from each rung; rungs stand at grace_period x its powers."""
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
     """Changes to `config` that are worth a trial each, right after the baseline."""
+    finish_presets: bool = True
+    """These run to their last epoch whatever their rank, as the baseline does."""
+    audit_share: float = Field(default=AUDIT_SHARE, ge=0, le=1)
+    """Share of the sampled trials that run to their last epoch whatever their rank: what they reach
+    tells how well the rungs foretell the end, and what early stopping cost."""
     seed: int = Field(default=0, ge=0)
     """Seed of the sampler."""
     cpus_per_trial: float = Field(default=1, gt=0)

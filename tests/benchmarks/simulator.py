@@ -127,9 +127,8 @@ class Simulation:
     def _report(self, trial: SimulatedTrial) -> None:
         """One epoch has been trained."""
         trial.epoch += 1
-        value = float(trial.curve[trial.epoch - 1])
-        self._note(trial, value)
-        result = {"epoch": trial.epoch, "training_iteration": trial.epoch, self.metric: value}
+        result = {"epoch": trial.epoch, "training_iteration": trial.epoch, **self.metrics(trial)}
+        self.note(trial, result[self.metric])
         decision = self.scheduler.on_trial_result(self, trial, result)
         if trial.epoch >= len(trial.curve):
             decision = TrialScheduler.STOP
@@ -145,7 +144,11 @@ class Simulation:
         else:
             self.stop_trial(trial)
 
-    def _note(self, trial: SimulatedTrial, value: float) -> None:
+    def metrics(self, trial: SimulatedTrial) -> dict[str, float]:
+        """What the trial reports of the epoch that it has just trained."""
+        return {self.metric: float(trial.curve[trial.epoch - 1])}
+
+    def note(self, trial: SimulatedTrial, value: float) -> None:
         """The incumbent is the configuration whose last observed value is highest."""
         self.last[trial.trial_id] = (value, float(trial.curve[-1]))
         if value >= self.best[0]:

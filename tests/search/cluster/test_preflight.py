@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search.cluster.check import batch_finding, expected_epochs, forecast
@@ -106,6 +108,13 @@ def test_the_forecast_counts_rungs_and_width() -> None:
     assert expected_epochs(study) == 9 * study.num_epochs
     stopping = dataclasses.replace(study, scheduler="asha", grace_period=1, reduction_factor=3)
     assert 9 < expected_epochs(stopping) < expected_epochs(study)
+    # Of 15 epochs, rungs at 1 and 3, the baseline runs all; the others 1, 2 / 3 and 12 / 9.
+    each = 1 + 2 / 3 + 12 / 9
+    assert expected_epochs(stopping) == pytest.approx(15 + 8 * each)
+    preset = dataclasses.replace(stopping, points_to_evaluate=({"lr": 0.1},))
+    assert expected_epochs(preset) == pytest.approx(2 * 15 + 7 * each)
+    other = dataclasses.replace(preset, finish_presets=False, audit_share=0.25)
+    assert expected_epochs(other) == pytest.approx(3 * 15 + 6 * each)
     cluster = Cluster(False, (Node("a", "a", {"CPU": 8, "GPU": 2}),))
     measured = [Measured(3600.0, 10**9, 10**6, "cuda:0", 10**10)]
     text = forecast(study, cluster, {"CPU": 1, "GPU": 1}, measured).text

@@ -17,6 +17,7 @@ from data_prep.prepare import prepare
 from search import Search, load
 from search.records.best import BASELINE
 from search.records.statuses import FINISHED
+from search.review.audit import audited
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.toy_search import (
     TOY,
@@ -157,6 +158,21 @@ def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
     assert cut.info.status == "interrupted"
     assert cut.stop_reason == f"interrupted by {kind.name}"
     assert "lost" in set(cut.trials["status"])
+
+
+def test_audited_trials_run_to_their_end_and_a_resume_remembers_them(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    found = search(toy_data, tmp_path, "--set", "audit_share=0.5")
+    assert check_ended(found)["stopped"] >= 1
+    drawn = {record.trial_id for record in found.records.values() if record.audited}
+    assert 4 <= len(drawn) <= 9
+    assert all(found.records[trial_id].status == "completed" for trial_id in drawn)
+    assert found.info.audit_share == 0.5
+    (line,) = audited(found)
+    assert line.startswith(f"early stopping, by {len(drawn)} audited trials: at epoch 1 rank")
+    more = search(toy_data, tmp_path, "--resume", "--num-samples", "14")
+    assert drawn <= {record.trial_id for record in more.records.values() if record.audited}
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
