@@ -196,6 +196,7 @@ def check_complete(found: Search, num_samples: int) -> None:
     assert all(text.startswith("restarted ") for text in told)
 
 
+@pytest.mark.slow
 def test_killed_node_trial_and_driver_cost_no_trial(cluster: Cluster, place: Path) -> None:
     found = survive(cluster, place, "faults", seed=0)
     check_complete(found, 10)

@@ -20,9 +20,11 @@ from PIL import Image
 from search import load
 from search.records.ledger import read_events
 from search.running.feature_workers import FeatureWorker, worker_options
+from tests.commands import RAY_WARNS, resnet_tune
 from tests.dog_features import made_up_dogs, random_weights, small_config
 from trainables.features.source import feature_work
 
+pytestmark = RAY_WARNS
 BREEDS, EACH, TEST = ("beagle", "boxer", "pug"), 8, 4
 
 
@@ -45,9 +47,9 @@ def dogs_download(folder: Path) -> Path:
 
 
 def command(folder: Path, stage: str, name: str, *options: str) -> list[str]:
-    """`resnet-tune run dog_breed` or `search`, as a user would type it."""
+    """What `resnet-tune` is told to run or search dog_breed."""
     folders = ["--data", str(folder / "data"), "--results", str(folder / "results")]
-    words = [sys.executable, "-m", "search", stage, "dog_breed", *folders, "--name", name]
+    words = [stage, "dog_breed", *folders, "--name", name]
     if stage == "run":
         words += ["--source", str(folder / "download")]
     return [*words, *options]
@@ -65,11 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("dogs")
     dogs_download(folder / "download")
     weights = random_weights(folder / "mobilenet.pt")
-    done = subprocess.run(
-        command(folder, "run", "one", *small(weights)), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return folder, done.stderr
+    return folder, resnet_tune(*command(folder, "run", "one", *small(weights))).err
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -95,13 +93,8 @@ def test_a_run_says_what_it_computes_and_keeps_it(finished: tuple[Path, str]) ->
 def test_a_second_search_computes_nothing_and_starts_at_once(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = files(folder)
-    done = subprocess.run(
-        command(folder, "search", "two", *small(folder / "mobilenet.pt")),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "features:" not in done.stderr
+    again = resnet_tune(*command(folder, "search", "two", *small(folder / "mobilenet.pt")))
+    assert "features:" not in again.err
     assert files(folder) == before
     events = list(read_events(folder / "results" / "dog_breed" / "two" / "ledger.jsonl"))
     times = {
@@ -120,14 +113,12 @@ def test_predicting_later_needs_neither_weights_nor_store(finished: tuple[Path, 
     store.rename(folder / "away")
     try:
         out = folder / "again.csv"
-        words = [sys.executable, "-m", "search", "predict", str(search_dir), "--out", str(out)]
-        done = subprocess.run(words, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        words = ["predict", str(search_dir), "--out", str(out)]
+        resnet_tune(*words)
         found = pd.read_csv(out).set_index("id")
         np.testing.assert_allclose(found, wanted, atol=1e-4)
         images = folder / "data" / "dog_breed" / "test" / "unknown"
-        done = subprocess.run([*words, "--images", str(images)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        resnet_tune(*words, "--images", str(images))
         by_images = pd.read_csv(out).set_index("id").loc[wanted.index]
         # From images the network is not folded, and the backbone may compute in bfloat16.
         np.testing.assert_allclose(by_images, wanted, atol=0.02)
@@ -139,11 +130,12 @@ SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random"]
 SLOW += ["--set", "precision=float32", "--set", "image_size=320", "--set", "scheduler=none"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "moment"),
     [
         (signal.SIGKILL, "view_0001.npy"),
-        pytest.param(signal.SIGINT, "eval.npy", marks=pytest.mark.slow),
+        (signal.SIGINT, "eval.npy"),
         pytest.param(signal.SIGKILL, "eval.npy", marks=pytest.mark.soak),
         pytest.param(signal.SIGINT, "view_0001.npy", marks=pytest.mark.soak),
     ],
@@ -153,10 +145,12 @@ def test_a_search_cut_while_it_computes_goes_on(
 ) -> None:
     (tmp_path / "data").mkdir()
     source = finished[0] / "download"
-    words = [sys.executable, "-m", "search", "prepare", "dog_breed", "--source", str(source)]
-    subprocess.run([*words, "--data", str(tmp_path / "data")], check=True, capture_output=True)
+    data = ["--source", str(source), "--data", str(tmp_path / "data")]
+    resnet_tune("prepare", "dog_breed", *data)
     begun = subprocess.Popen(
-        command(tmp_path, "search", "cut", *SLOW), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "search", *command(tmp_path, "search", "cut", *SLOW)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     wait_for(tmp_path, moment)
     cut = time.monotonic()
@@ -166,9 +160,7 @@ def test_a_search_cut_while_it_computes_goes_on(
     assert time.monotonic() - cut < 60, "it waited for all the features"
     before = {path: when for path, when in files(tmp_path).items() if ".pieces" not in path}
     assert not any(path.endswith("view_0005.npy") for path in before)
-    resumed = [*command(tmp_path, "search", "cut"), "--resume"]
-    done = subprocess.run(resumed, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    resnet_tune(*command(tmp_path, "search", "cut"), "--resume")
     found = load(tmp_path / "results" / "dog_breed" / "cut")
     assert [record.status for record in found.records.values()] == ["completed"] * 2
     assert before.items() <= files(tmp_path).items(), "what was there was computed again"
