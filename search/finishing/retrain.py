@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from pydantic import ValidationError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from data_prep.files import bring_back, whole_folder
 from search.cluster.storage import fetched, search_storage
 from search.console import notice
-from search.errors import UsageError
+from search.errors import UsageError, UserError
 from search.files import read_json, write_json
 from search.finishing.inputs import Inputs, no_model, read_inputs
 from search.records.digests import check_digest, write_digests
@@ -68,9 +69,19 @@ def chosen(search: Search, study: Study, trial_id: str | None) -> dict[str, Any]
 
 
 def trial_config(study: Study, choice: dict[str, Any], num_epochs: int | None) -> TrainConfig:
-    """The typed configuration of the choice, with another full budget if one is given."""
+    """The typed configuration of the choice, with another full budget if one is given.
+
+    Raises UserError where the ledger holds a value that the task does not know.
+    """
     changes = {} if num_epochs is None else {"num_epochs": num_epochs}
-    return dataclasses.replace(study.config, **{**known_knobs(choice["config"]), **changes})
+    try:
+        return dataclasses.replace(study.config, **{**known_knobs(choice["config"]), **changes})
+    except (TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the configuration of {choice['trial_id']} is none of {study.task} ({reason});"
+            " try another --trial"
+        ) from None
 
 
 def retrain(
@@ -218,9 +229,10 @@ def load_retrained(
         data = inputs.task_data() if inputs else study.trainables.load_data(data_dir, config)
         state = study.trainables.start(config, data)
         load_weights(state.model, folder / "model.safetensors")
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{folder / 'config.json'} does not fit task {study.task}: {error}"
+            f"{folder / 'config.json'} does not fit task {study.task}: {reason}"
         ) from None
     return state, config, data
 

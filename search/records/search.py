@@ -89,4 +89,10 @@ def load(search_dir: str | Path) -> Search:
     damage: list[str] = []
     found = read_ledger(path / LEDGER, damage, least=info.events).values()
     records = {r.trial_id: r for r in sorted(found, key=lambda record: record.number)}
+    numbers = [name for name, knob in searched_knobs(info.space).items() if knob.choices is None]
+    for record in list(records.values()):
+        odd = [k for k in numbers if not isinstance(record.config.get(k, 0), int | float | None)]
+        if odd:
+            damage.append(f"{path / LEDGER}: {odd[0]} of {record.trial_id} is no number")
+            del records[record.trial_id]
     return Search(path, info, records, is_running(path), tuple(damage))
