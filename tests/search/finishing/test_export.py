@@ -169,6 +169,21 @@ def test_a_head_of_two_layers_takes_three_lines_too(tmp_path: Path) -> None:
     check_lines(exported_dogs(tmp_path, 16))
 
 
+@pytest.mark.slow
+def test_onnx_of_a_frozen_backbone_takes_batches_of_any_size(
+    linear_dogs: Path, tmp_path: Path
+) -> None:
+    arguments = ["export", str(linear_dogs), "--format", "onnx", "--out", str(tmp_path)]
+    assert guarded(arguments, debug=True) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 3):
+        images = torch.randn(count, 3, 64, 64)
+        found = session.run(["logits"], {"images": images.numpy()})[0]
+        wanted = wanted_logits(linear_dogs, load_study("dog_breed"), images).numpy()
+        assert found.shape == (count, 120)
+        assert np.abs(found - wanted).max() < 1e-4
+
+
 def test_cifars_network_is_loaded_by_torchvision_alone(tmp_path: Path) -> None:
     study = load_study("cifar10")
     data = without_images(tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3)
