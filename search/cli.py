@@ -12,20 +12,10 @@ from typing import Annotated
 import typer
 
 from search.errors import ProgramFault, UsageError, mistake, write_fault
+from search.finishing.options import Exporting, Prediction, Repetition, Retraining
 from search.interrupts import exit_code, listening
-from search.options import (
-    RESULTS,
-    Exporting,
-    Prediction,
-    Preparation,
-    Repetition,
-    Request,
-    Results,
-    Retraining,
-    Showing,
-    Submission,
-)
-from search.parameters import Panels, takes
+from search.options import Preparation, Request, Showing, Submission
+from search.parameters import RESULTS, Panels, Results, takes
 from search.text import masked
 
 COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next

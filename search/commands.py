@@ -18,16 +18,8 @@ from search import console
 from search.cluster.addresses import asked_address
 from search.errors import UsageError, faults_logged
 from search.finishing.finish import finish
-from search.options import (
-    Exporting,
-    Finished,
-    Prediction,
-    Preparation,
-    Repetition,
-    Request,
-    Retraining,
-    Showing,
-)
+from search.finishing.options import Exporting, Finished, Prediction, Repetition, Retraining
+from search.options import Preparation, Request, Showing
 from search.parameters import words
 from search.plan import gpus, plan, resume_command, told_before
 from search.records.folder import SEARCH_JSON, latest_search

@@ -1,7 +1,8 @@
 """Every option of the commands, each defined once: its type, default, help and panel.
 
 A command takes dataclasses of options (`search/parameters.py`); what says how a search is run, as
-opposed to what is searched, is in `search/running/options.py`, which a Request inherits.
+opposed to what is searched, is in `search/running/options.py`, which a Request inherits; options
+of the commands that go on with a search are in `search/finishing/options.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from search.parameters import (
     ONE_SESSION,
     PLACES,
     REMEMBERED,
+    RESULTS,
     SEARCHED,
+    Results,
     parameters,
     words,
 )
@@ -41,16 +44,6 @@ Data = Annotated[
         rich_help_panel=PLACES,
         help="The parent folder of prepared data, in which the task's own folder lies.",
     ),
-]
-SearchDir = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="SEARCH_DIR", help="results/<task>/<name>; by default the latest search."
-    ),
-]
-Results = Annotated[
-    Path,
-    typer.Option(metavar="DIR", rich_help_panel=PLACES, help="The parent folder of all results."),
 ]
 Sets = Annotated[
     tuple[str, ...],
@@ -74,7 +67,6 @@ Ranges = Annotated[
     ),
     REMEMBERED,
 ]
-RESULTS = Path("results")
 DATA = Path("data")
 
 
@@ -210,100 +202,6 @@ class Submission:
         str, typer.Option(metavar="URL", help="The cluster: http://HOST:8265 or ray://HOST:PORT.")
     ]
     follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The options of commands that go on with a search."""
-
-    search_dir: SearchDir = None
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py",
-            help="The file with the search's STUDY, where that is your own. It is run; no file is"
-            " that you do not name.",
-        ),
-    ] = None
-    results: Results = RESULTS
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            rich_help_panel=PLACES,
-            help="The parent folder of prepared data, by default where the search found it.",
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sent(Finished):
-    """The options of commands that go on with a search here or on a cluster."""
-
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A",
-            rich_help_panel=PLACES,
-            help="Work on this Ray cluster (auto or HOST:PORT), as a task with a trial's resources."
-            " By default in this process.",
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retraining(Sent):
-    """The options of `retrain`."""
-
-    trial: Annotated[
-        str | None, typer.Option(metavar="ID", help="The trial to retrain, by default the best.")
-    ] = None
-    num_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="E", help="Epochs, by default those of the trial's best epoch."
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction(Sent):
-    """The options of `predict`."""
-
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="A folder of other images, in place of the test set."),
-    ] = None
-    recursive: Annotated[
-        bool, typer.Option("--recursive", help="With --images: those in its sub-folders, too.")
-    ] = False
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write, by default submission.csv or predictions.csv."
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repetition(Finished):
-    """The options of `reproduce`."""
-
-    trial: Annotated[str, typer.Option(metavar="ID", help="The trial to run again.")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exporting(Finished):
-    """The options of `export`."""
-
-    style: Annotated[
-        str,
-        typer.Option("--format", metavar="F", help="Write safetensors, onnx or torchscript."),
-    ]
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder to write to, by default SEARCH_DIR/export."),
-    ] = None
 
 
 def remembered(model: type = Request) -> list[str]:

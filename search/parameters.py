@@ -23,6 +23,12 @@ PLACES = "Where it runs and is kept"
 TRACKING = "Tracking"
 PANELS = ("Arguments", "Options", SEARCHED, BUDGET, PLACES, TRACKING)
 
+RESULTS = Path("results")
+Results = Annotated[
+    Path,
+    typer.Option(metavar="DIR", rich_help_panel=PLACES, help="The parent folder of all results."),
+]
+
 # Further notes on an option's type
 REMEMBERED = "remembered"  # in search.json: a resume takes it over where it is not said again
 ONE_SESSION = "one session"  # not part of the command that resumes
