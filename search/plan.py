@@ -16,7 +16,7 @@ from search.errors import UsageError, UserError
 from search.options import Request, remembered, words_of_later_sessions
 from search.parameters import parameters
 from search.records.folder import SEARCH_JSON, latest_search
-from search.records.manifest import read_manifest
+from search.records.manifest import Manifest, read_manifest
 from search.records.search import Search
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
@@ -41,8 +41,10 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
             folder / request.name if request.name else latest_search(request.results, study.task)
         )
         if (search_dir / SEARCH_JSON).exists():
-            overrides = read_manifest(search_dir).overrides
+            before = read_manifest(search_dir)
+            overrides = before.overrides
             request = recall(request, told_before(overrides, search_dir / SEARCH_JSON))
+            study = same_rungs(study, before)
             say_if_changed(request.task, overrides)
     else:
         search_dir = folder / (request.name or datetime.now().strftime("%Y%m%d-%H%M%S"))
@@ -62,6 +64,14 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     earlier = [str(path.resolve()) for path in request.warm_start]
     task = {"task": request.task, "task_digest": digest(request.task)}
     return study, search_dir, {**kept, **task, "warm_start": earlier}
+
+
+def same_rungs(study: Study, before: Manifest) -> Study:
+    """The study with the rungs that its trials were compared at, whatever the defaults are now."""
+    kept: dict[str, Any] = {"grace_period": before.grace_period}
+    if before.reduction_factor is not None:
+        kept["reduction_factor"] = int(before.reduction_factor)
+    return dataclasses.replace(study, **kept)
 
 
 def told_before(overrides: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def early_stopping(study: Study) -> list[Finding]:
     if study.scheduler == "none" or study.rungs:
         return []
     text = f"none, as trials end at epoch {study.num_epochs}, before any two are compared"
-    advice = f"set grace_period (now {study.grace_period}) lower, or --num-epochs higher"
+    advice = f"set grace_period (now {study.first_rung}) lower, or --num-epochs higher"
     return [Finding("warning", f"early stopping: {text}; {advice}")]
 
 

@@ -151,7 +151,7 @@ def describe_search(
         seed=study.seed,
         sampler=study.sampler if isinstance(study.sampler, str) else repr(study.sampler),
         scheduler=study.scheduler,
-        grace_period=study.grace_period,
+        grace_period=study.first_rung,
         reduction_factor=study.reduction_factor,
         finish_presets=study.finish_presets,
         audit_share=study.audit_share,

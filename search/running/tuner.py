@@ -178,7 +178,7 @@ def make_searcher(
         num_samples=study.num_samples,
         num_epochs=study.num_epochs,
         scheduler=study.scheduler,
-        grace_period=study.grace_period,
+        grace_period=study.first_rung,
         reduction_factor=study.reduction_factor,
         whole=WholeBudget(study.finish_presets, study.audit_share, study.seed),
         baseline=dataclasses.asdict(study.config),

@@ -23,7 +23,7 @@ from search.schedulers.rungs import Rungs
 from search.schedulers.stateless import StatelessSearcher
 from search.schedulers.verdict import Judge, NoRetries, Verdict, Waiting
 from search.schedulers.whole import WholeBudget
-from search.study.choices import GRACE_PERIOD, REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS
+from search.study.choices import REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS, first_rung
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, check_space
 
@@ -44,7 +44,7 @@ class AshaSearcher(StatelessSearcher):
         num_samples: int,
         num_epochs: int,
         scheduler: str = SCHEDULER,
-        grace_period: int = GRACE_PERIOD,
+        grace_period: int | None = None,
         reduction_factor: float = REDUCTION_FACTOR,
         whole: WholeBudget | None = None,
         baseline: Mapping[str, Any] | None = None,
@@ -80,7 +80,8 @@ class AshaSearcher(StatelessSearcher):
         self.last_checkpoint = last_checkpoint
         self.judge = judge or NoRetries()
         self.whole = whole or WholeBudget()
-        levels = rung_levels(num_epochs, grace_period, reduction_factor)
+        grace = first_rung(num_epochs) if grace_period is None else grace_period
+        levels = rung_levels(num_epochs, grace, reduction_factor)
         self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
         self._take_up(past, warm)
         self._candidates = Candidates(

@@ -14,12 +14,12 @@ from data_prep.source import KaggleLayout
 from search.errors import UsageError as UsageError
 from search.study.choices import (
     AUDIT_SHARE,
-    GRACE_PERIOD,
     REDUCTION_FACTOR,
     SAMPLER,
     SCHEDULER,
     Scheduler,
     check_sampler_name,
+    first_rung,
 )
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, contains
@@ -52,8 +52,8 @@ class Study:
     """By name (`choices.SAMPLERS`), or an Optuna sampler object."""
     scheduler: Scheduler = SCHEDULER
     """Early stopping: promoting ASHA, stopping ASHA, or none."""
-    grace_period: int = Field(default=GRACE_PERIOD, ge=1)
-    """Epochs before a trial may be stopped: the first rung."""
+    grace_period: int | None = Field(default=None, ge=1)
+    """Epochs before a trial may be stopped; None: by the budget (`choices.first_rung`)."""
     reduction_factor: int = Field(default=REDUCTION_FACTOR, ge=2)
     """One in so many trials goes on from each rung; rungs stand at grace_period x its powers."""
     points_to_evaluate: tuple[dict[str, Any], ...] = ()
@@ -100,8 +100,13 @@ class Study:
         return self.config.num_epochs
 
     @property
+    def first_rung(self) -> int:
+        """The epoch at which trials are first compared."""
+        return self.grace_period or first_rung(self.num_epochs)
+
+    @property
     def rungs(self) -> tuple[int, ...]:
-        """Epochs at which trials are compared: grace_period times powers of reduction_factor."""
+        """Epochs at which trials are compared: `first_rung` times powers of reduction_factor."""
         if self.scheduler == "none":
             return ()
-        return rung_levels(self.num_epochs, self.grace_period, self.reduction_factor)
+        return rung_levels(self.num_epochs, self.first_rung, self.reduction_factor)

@@ -67,7 +67,7 @@ from search.samplers.gp_sampler import GPSampler
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
 from search.schedulers.whole import WholeBudget
-from search.study.choices import GRACE_PERIOD
+from search.study.choices import first_rung
 from search.study.space import Config
 from tests.benchmarks.curves import AVERAGE, SOURCES, WEIGHTS, Array, Table
 from tests.benchmarks.shared import shared_data
@@ -83,7 +83,7 @@ AUDITED = 0.1
 class Rule:
     """How a search over the rows of a table is run."""
 
-    grace: int = GRACE_PERIOD
+    grace: int = first_rung(20)
     average: bool = True
     """Every look, and the model, is the better of the weights and their average; else the weights
     alone."""

@@ -9,6 +9,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from search.errors import UsageError
+from search.plan import same_rungs
+from search.records.manifest import Manifest
 from search.study.loading import TASKS, load_study
 from search.study.overrides import customise
 from search.study.space import When
@@ -65,3 +67,27 @@ def test_a_sampler_has_a_known_name() -> None:
 def test_every_point_of_a_task_lies_in_its_space(task: str) -> None:
     study = load_study(task)
     assert len(study.points) == len(study.points_to_evaluate)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs"),
+    [(3, (2,)), (15, (2, 6)), (20, (2, 6)), (52, (3, 9, 27)), (200, (12, 36, 108))],
+)
+def test_the_first_rung_goes_by_the_budget(epochs: int, rungs: tuple[int, ...]) -> None:
+    assert customise(load_study("digits"), num_epochs=epochs).rungs == rungs
+
+
+def test_a_resumed_search_keeps_the_rungs_that_its_trials_were_compared_at() -> None:
+    before = Manifest(
+        task="digits",
+        metric="valid_acc",
+        mode="max",
+        num_epochs=15,
+        grace_period=3,
+        reduction_factor=2.0,
+        space={},
+        baseline={},
+    )
+    study = same_rungs(load_study("digits"), before)
+    assert study.rungs == (3, 6)
+    assert customise(study, sets=["grace_period=5"]).rungs == (5, 10)
