@@ -11,12 +11,11 @@ from typing import Annotated
 
 import typer
 
-from search.errors import ProgramFault, UsageError, mistake, write_fault
+from search.command_line.interrupts import exit_code, listening
+from search.command_line.parameters import RESULTS, Panels, Results, takes
+from search.errors import tell
 from search.finishing.options import Exporting, Prediction, Repetition, Retraining
-from search.interrupts import exit_code, listening
 from search.options import Preparation, Request, Showing, Submission
-from search.parameters import RESULTS, Panels, Results, takes
-from search.text import masked
 
 COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next
 
@@ -150,9 +149,9 @@ def retrain(retraining: Retraining) -> None:
 
     That is train and valid together; then the test set is predicted.
     """
-    from search import commands
+    from search import finished
 
-    commands.retrain(retraining)
+    finished.retrain(retraining)
 
 
 @app.command(
@@ -162,27 +161,27 @@ def retrain(retraining: Retraining) -> None:
 @takes(Prediction)
 def predict(prediction: Prediction) -> None:
     """Predict the test set again, or other images."""
-    from search import commands
+    from search import finished
 
-    commands.predict(prediction)
+    finished.predict(prediction)
 
 
 @app.command(cls=Panels, epilog="Example: resnet-tune reproduce results/digits/first --trial t0007")
 @takes(Repetition)
 def reproduce(repetition: Repetition) -> int:
     """Run a trial again and say whether its curve comes out the same."""
-    from search import commands
+    from search import finished
 
-    return commands.reproduce(repetition)
+    return finished.reproduce(repetition)
 
 
 @app.command(cls=Panels, epilog="Example: resnet-tune export results/dog_breed/first --format onnx")
 @takes(Exporting)
 def export(exporting: Exporting) -> None:
     """Write the retrained model for others, with its classes and normalisation beside it."""
-    from search import commands
+    from search import finished
 
-    commands.export(exporting)
+    finished.export(exporting)
 
 
 @app.command(
@@ -229,26 +228,3 @@ def guarded(arguments: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         return tell(error)
-
-
-def tell(error: Exception) -> int:
-    """One line on standard error that says whose fault it is; the exit code."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(f"{error}\n")
-        return 2
-    if hasattr(error, "format_message"):  # typer's own: wrong options and arguments
-        return complain(error.format_message(), 2)
-    text = mistake(error)
-    if text is not None:
-        return complain(text, 2 if isinstance(error, UsageError) else 1)
-    fault = error if isinstance(error, ProgramFault) else ProgramFault(write_fault(error, None))
-    cause = error.__cause__ or error
-    reason = f"{type(cause).__name__}: {cause}"
-    where = f"the traceback is in {fault.log}, and --debug prints it"
-    return complain(f"this is a fault of the program, not yours ({reason}); {where}", 1)
-
-
-def complain(text: str, code: int) -> int:
-    """One line on standard error."""
-    sys.stderr.write(masked("resnet-tune: error: " + " ".join(text.split())) + "\n")
-    return code

@@ -107,3 +107,26 @@ def write_fault(error: BaseException, folder: Path | None) -> Path:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
     return Path(name)
+
+
+def tell(error: Exception) -> int:
+    """One line on standard error that says whose fault it is; the exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error}\n")
+        return 2
+    if hasattr(error, "format_message"):  # typer's own: wrong options and arguments
+        return complain(error.format_message(), 2)
+    text = mistake(error)
+    if text is not None:
+        return complain(text, 2 if isinstance(error, UsageError) else 1)
+    fault = error if isinstance(error, ProgramFault) else ProgramFault(write_fault(error, None))
+    cause = error.__cause__ or error
+    reason = f"{type(cause).__name__}: {cause}"
+    where = f"the traceback is in {fault.log}, and --debug prints it"
+    return complain(f"this is a fault of the program, not yours ({reason}); {where}", 1)
+
+
+def complain(text: str, code: int) -> int:
+    """One line on standard error."""
+    sys.stderr.write(masked("resnet-tune: error: " + " ".join(text.split())) + "\n")
+    return code

@@ -1,8 +1,8 @@
 """Every option of the commands, each defined once: its type, default, help and panel.
 
-A command takes dataclasses of options (`search/parameters.py`); what says how a search is run, as
-opposed to what is searched, is in `search/running/options.py`, which a Request inherits; options
-of the commands that go on with a search are in `search/finishing/options.py`.
+A command takes dataclasses of options (`search/command_line/parameters.py`); what says how a search
+is run, as opposed to what is searched, is in `search/running/options.py`, which a Request inherits;
+options of the commands that go on with a search are in `search/finishing/options.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 
 from search.cluster.addresses import RAY_CLIENT, asked_address
-from search.completion import complete_range, complete_setting, complete_task
-from search.parameters import (
+from search.command_line.parameters import (
     BUDGET,
     ONE_SESSION,
     PLACES,
@@ -27,6 +26,7 @@ from search.parameters import (
     words,
 )
 from search.running.options import Options
+from search.study.completion import complete_range, complete_setting, complete_task
 
 Task = Annotated[
     str,

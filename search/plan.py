@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from search.command_line.parameters import parameters
 from search.errors import UsageError, UserError
 from search.options import Request, remembered, words_of_later_sessions
-from search.parameters import parameters
 from search.records.folder import SEARCH_JSON, latest_search
 from search.records.manifest import Manifest, read_manifest
 from search.records.search import Search

@@ -17,7 +17,7 @@ from ray.autoscaler.sdk import request_resources
 from search import console
 from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
-from search.interrupts import deaf_children
+from search.command_line.interrupts import deaf_children
 from search.text import first_line
 
 DRIVER_ENV = {

@@ -35,7 +35,7 @@ POLL = 1.0  # seconds between two looks at the job's logs
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "RESNET_TUNE_CACHE")
 
 
-def submit(command: str, task: str, words: Sequence[str], address: str, follow: bool) -> int:
+def send_job(command: str, task: str, words: Sequence[str], address: str, follow: bool) -> int:
     """Send `resnet-tune COMMAND TASK` with these words; follow its logs to its end.
 
     Returns 0 when the job succeeded, or was only sent. Raises ConnectionError when the job server

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from search.parameters import PLACES, RESULTS, Results
+from search.command_line.parameters import PLACES, RESULTS, Results
 
 SearchDir = Annotated[
     Path | None,

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from search.parameters import BUDGET, ONE_SESSION, PLACES, REMEMBERED, SEARCHED, TRACKING
+from search.command_line.parameters import (
+    BUDGET,
+    ONE_SESSION,
+    PLACES,
+    REMEMBERED,
+    SEARCHED,
+    TRACKING,
+)
 
 
 def seconds(text: str | float) -> float:

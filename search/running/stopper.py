@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune import Stopper
 
-from search.interrupts import listen, listening
+from search.command_line.interrupts import listen, listening
 from search.records.best import score
 from search.records.ledger import TrialRecord
 from search.records.metric import oriented

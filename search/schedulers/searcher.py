@@ -23,7 +23,7 @@ from search.schedulers.rungs import Rungs
 from search.schedulers.stateless import StatelessSearcher
 from search.schedulers.verdict import Judge, NoRetries, Verdict, Waiting
 from search.schedulers.whole import WholeBudget
-from search.study.choices import REDUCTION_FACTOR, SAMPLER, SCHEDULER, SCHEDULERS, first_rung
+from search.study.choices import REDUCTION_FACTOR, SAMPLER, SCHEDULER, check_scheduler_name
 from search.study.rung_levels import rung_levels
 from search.study.space import Space, check_space
 
@@ -69,19 +69,16 @@ class AshaSearcher(StatelessSearcher):
         """
         super().__init__(metric=metric, mode=mode)
         check_space(space)
-        if scheduler not in SCHEDULERS:
-            raise ValueError(f"unknown scheduler {scheduler!r}: use {', '.join(SCHEDULERS)}")
         self.space = space
         self.num_samples = num_samples
         self.num_epochs = num_epochs
         self.max_concurrent = max_concurrent
         self.slots = slots
-        self.scheduler = scheduler
+        self.scheduler = check_scheduler_name(scheduler)
         self.last_checkpoint = last_checkpoint
         self.judge = judge or NoRetries()
         self.whole = whole or WholeBudget()
-        grace = first_rung(num_epochs) if grace_period is None else grace_period
-        levels = rung_levels(num_epochs, grace, reduction_factor)
+        levels = rung_levels(num_epochs, grace_period, reduction_factor)
         self.rungs = Rungs(levels, reduction_factor, mode, pausing=scheduler == "promoting")
         self._take_up(past, warm)
         self._candidates = Candidates(
@@ -181,12 +178,8 @@ class AshaSearcher(StatelessSearcher):
 
     def is_idle(self) -> bool:
         """Nothing runs and nothing new will come."""
-        return not self.running and not self._has_more()
-
-    def _has_more(self) -> bool:
-        return bool(self._unfinished) or (
-            not self.exhausted and len(self.trials) < self.num_samples
-        )
+        new = not self.exhausted and len(self.trials) < self.num_samples
+        return not (self.running or self._unfinished or new)
 
     def _new(self) -> SearchTrial | None:
         """A trial that has not been tried before, while the budget lasts."""

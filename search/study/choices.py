@@ -20,20 +20,18 @@ REDUCTION_FACTOR = 3
 AUDIT_SHARE = 0.0  # a tenth costs more than it gains: tests/benchmarks/early_looks.py
 
 
-def first_rung(num_epochs: int) -> int:
-    """The grace period in epochs where none is given: a seventeenth of the budget, at least 2.
-
-    That is what was measured: 2 of 20 epochs on real curves (tests/benchmarks/early_looks.py), 3 of
-    52 on LCBench (search_quality.py), where 2 ends worse.
-    """
-    return max(2, round(num_epochs / 17))
-
-
 def check_sampler_name(sampler: str) -> str:
     """The name. Raises ValueError for one that no sampler has."""
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: choose {one_of(list(SAMPLERS))}")
     return sampler
+
+
+def check_scheduler_name(scheduler: str) -> str:
+    """The name. Raises ValueError for one that no scheduler has."""
+    if scheduler not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {scheduler!r}: use {', '.join(SCHEDULERS)}")
+    return scheduler
 
 
 def one_of(names: list[str]) -> str:

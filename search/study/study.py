@@ -19,9 +19,8 @@ from search.study.choices import (
     SCHEDULER,
     Scheduler,
     check_sampler_name,
-    first_rung,
 )
-from search.study.rung_levels import rung_levels
+from search.study.rung_levels import first_rung, rung_levels
 from search.study.space import Space, contains
 from trainables.config import TrainConfig
 
@@ -53,7 +52,7 @@ class Study:
     scheduler: Scheduler = SCHEDULER
     """Early stopping: promoting ASHA, stopping ASHA, or none."""
     grace_period: int | None = Field(default=None, ge=1)
-    """Epochs before a trial may be stopped; None: by the budget (`choices.first_rung`)."""
+    """Epochs before a trial may be stopped; None: by the budget (`first_rung`)."""
     reduction_factor: int = Field(default=REDUCTION_FACTOR, ge=2)
     """One in so many trials goes on from each rung; rungs stand at grace_period x its powers."""
     points_to_evaluate: tuple[dict[str, Any], ...] = ()

@@ -67,7 +67,7 @@ from search.samplers.gp_sampler import GPSampler
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
 from search.schedulers.whole import WholeBudget
-from search.study.choices import first_rung
+from search.study.rung_levels import first_rung
 from search.study.space import Config
 from tests.benchmarks.curves import AVERAGE, SOURCES, WEIGHTS, Array, Table
 from tests.benchmarks.shared import shared_data

@@ -11,8 +11,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from search.cli import app
+from search.command_line.parameters import parameters, words
 from search.options import Request, remembered, words_of_later_sessions
-from search.parameters import parameters, words
 
 SEARCH: dict[str, Any] = {
     "--resume": False,

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from search.interrupts import SIGNALS
+from search.command_line.interrupts import SIGNALS
 from search.records.ledger import TrialRecord
 from search.records.statuses import Status
 from search.running.stopper import Budget, exit_code

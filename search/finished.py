@@ -1,0 +1,120 @@
+"""What the commands on a finished search do: retrain, predict, reproduce, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_prep.prepared import PreparedData, load_prepared
+from search import console
+from search.cluster.addresses import asked_address
+from search.errors import UsageError, faults_logged
+from search.finishing.finish import finish
+from search.finishing.options import Exporting, Finished, Prediction, Repetition, Retraining
+from search.plan import gpus, told_before
+from search.records.folder import SEARCH_JSON, latest_search
+from search.records.search import Search, load
+from search.study.fitting import fitted
+from search.study.loading import load_recorded
+from search.study.overrides import customise
+from search.study.study import Study
+
+
+@contextmanager
+def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
+    """A search with the study and data it was run with; faults in the block are logged in it."""
+    found = load(asked.search_dir or latest_search(asked.results))
+    study = load_recorded(found.info.task, found.info.overrides, asked.task)
+    told = told_before(found.info.overrides, found.path / SEARCH_JSON)
+    study = customise(
+        study,
+        cpus_per_trial=told["cpus_per_trial"],
+        gpus_per_trial=gpus(told["gpus_per_trial"]),
+    )
+    root = data_folder(asked, found)
+    prepared = load_prepared(root)
+    if prepared.fingerprint != found.info.data.fingerprint:
+        raise ValueError(
+            f"{root} is not the data that {found.path} was searched on; prepare it again"
+        )
+    with faults_logged(found.path):
+        yield found, fitted(study, root), prepared
+
+
+def data_folder(asked: Finished, found: Search) -> Path:
+    """The task's prepared data: where the command line says, else where the search found them."""
+    return Path(found.info.data.root) if asked.data is None else asked.data / found.info.task
+
+
+@contextmanager
+def opened_model(asked: Finished) -> Iterator[tuple[Search, Study, Path | None]]:
+    """A retrained search by its own folder alone, with its study and None.
+
+    In place of None the data's folder where an earlier version, which kept less, retrained.
+    """
+    from search.finishing.inputs import read_inputs
+
+    found = load(asked.search_dir or latest_search(asked.results))
+    inputs = read_inputs(found.path)
+    if inputs is None:
+        with opened(asked) as (found, study, prepared):
+            yield found, study, prepared.root
+        return
+    study = load_recorded(found.info.task, found.info.overrides, asked.task)
+    with faults_logged(found.path):
+        yield found, inputs.fit(study), None
+
+
+def retrain(retraining: Retraining) -> None:
+    """Retrain, predict the test set, print the score where it can be known."""
+    with opened(retraining) as (found, study, prepared):
+        address = asked_address(retraining.address)
+        finish(found, study, prepared, address, retraining.trial, retraining.num_epochs)
+
+
+def predict(prediction: Prediction) -> None:
+    """Predict the test set again, or a folder of images."""
+    from search.finishing.finish import predict_somewhere
+    from search.finishing.predict import predict_images
+
+    if prediction.images is not None:
+        with opened_model(prediction) as (found, study, root):
+            target = prediction.out or found.path / "predictions.csv"
+            folder, recursive = prediction.images, prediction.recursive
+            count = predict_images(found.path, study, root, folder, target, recursive=recursive)
+        console.say(f"{count} images predicted: {target}")
+        return
+    with opened(prediction) as (found, study, prepared):
+        target = prediction.out or found.path / "submission.csv"
+        address = asked_address(prediction.address)
+        score = predict_somewhere(found, study, prepared, address, target)
+    console.say(f"submission: {target}")
+    if score:
+        console.say(score)
+
+
+def reproduce(repetition: Repetition) -> int:
+    """Run a trial again; the exit code, 1 where its curve is not the same."""
+    from search.finishing.reproduce import reproduce as run_again
+
+    with opened(repetition) as (found, study, prepared):
+        done = run_again(found, study, prepared.root, repetition.trial, console.track)
+    console.say(str(done))
+    return 0 if done.same else 1
+
+
+def export(exporting: Exporting) -> None:
+    """Write the retrained model for others; say how near its logits are."""
+    from search.finishing.export import export as export_model
+
+    with opened_model(exporting) as (found, study, root):
+        images = data_folder(exporting, found)
+        if exporting.data is not None and not images.is_dir():
+            raise UsageError(f"--data {exporting.data}: there is no folder {images}")
+        out = exporting.out or found.path / "export"
+        written = export_model(found.path, study, root, images, exporting.style, out)
+    console.say(
+        f"logits as the retrained model's within {written.difference:.1e}, on {written.images}"
+    )
+    console.say(f"export: {written.path}, described in {written.path.name}.json")
