@@ -63,8 +63,7 @@ class AshaSearcher(StatelessSearcher):
         `enqueue` holds complete configurations with their origin, tried after the baseline.
         `slots` tells how many trials there is room for now: so many and one more, which waits for
         the next one to end, are handed out; or `max_concurrent`, or without either all.
-        `last_checkpoint` finds what a trial goes on from that is handed out again, as `judge` says
-        of one that met an error; without a judge all these have failed.
+        `last_checkpoint` finds what a trial that `judge` has tried again goes on from.
         `whole` says which trials run to their last epoch whatever their rank.
         """
         super().__init__(metric=metric, mode=mode)
@@ -117,7 +116,8 @@ class AshaSearcher(StatelessSearcher):
         room = self._room()
         if room < 1 or (room < 2 and self._promotion_waits()):
             return None
-        trial = self._again() or self._returning() or self._new()
+        held = self._unfinished and self.judge.troubled()
+        trial = self._again() or self._returning() or (None if held else self._new())
         if trial is None:
             waits = self._unfinished and not self.judge.over()
             return None if self.running or self.rungs.paused or waits else Searcher.FINISHED
@@ -155,8 +155,7 @@ class AshaSearcher(StatelessSearcher):
 
     def _again(self) -> SearchTrial | None:
         """A trial that an earlier session left unfinished, or that is tried again."""
-        due = self._unfinished.take()
-        return None if due is None else self.trials[due]
+        return self.trials.get(self._unfinished.take() or "")
 
     def _returning(self) -> SearchTrial | None:
         """A trial that an earlier session paused, and that is promoted now."""
@@ -183,8 +182,7 @@ class AshaSearcher(StatelessSearcher):
 
     def _new(self) -> SearchTrial | None:
         """A trial that has not been tried before, while the budget lasts."""
-        held = self._unfinished and self.judge.troubled()
-        if held or self.exhausted or len(self.trials) >= self.num_samples:
+        if self.exhausted or len(self.trials) >= self.num_samples:
             return None
         try:
             new = self._candidates.next([*self.warm, *self.trials.values()])
@@ -214,8 +212,8 @@ class AshaSearcher(StatelessSearcher):
         self._note(self.trials[project_id], result or {})
         if error:
             return self._act(project_id, self._verdicts.pop(trial_id, Verdict("failed", "")))
-        complete = self.trials[project_id].epoch >= self.num_epochs
-        self.end(project_id, "diverged" if bad else "completed" if complete else "stopped")
+        full = self.trials[project_id].epoch >= self.num_epochs
+        self.end(project_id, "diverged" if bad else "completed" if full else "stopped")
 
     def on_error(self, trial: Trial) -> None:
         """The scheduler: a Ray trial ended with an error; `on_trial_complete` follows."""
@@ -227,9 +225,8 @@ class AshaSearcher(StatelessSearcher):
         if verdict.status is None:
             self.trials[project_id].checkpoint = self.last_checkpoint(project_id)
             self._alone |= {project_id} if verdict.alone else set()
-            self._unfinished.add(project_id, verdict.not_before)
-        else:
-            self.rungs.drop(project_id, bad=True)  # nor is a lost one finished as the leader
+            return self._unfinished.add(project_id, verdict.not_before)
+        self.rungs.drop(project_id, bad=True)  # nor is a lost one finished as the leader
 
     def end(self, project_id: str, status: Status) -> None:
         """Note the end of a trial."""
