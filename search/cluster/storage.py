@@ -16,6 +16,7 @@ import pyarrow.fs
 from search.text import first_line
 
 CHECKPOINT = re.compile(r"ray/t\d+-[\w-]+/checkpoint_\d+", re.ASCII)  # as Ray Tune lays them out
+OWNER = "owner"  # file with the start of the search that keeps its checkpoints there
 PROBE = ".reachable-"  # folders of the check that every node can write and read
 
 
@@ -70,6 +71,17 @@ class Storage:
         if name is not None:
             self.remove(name)
 
+    def mark(self, owner: str) -> None:
+        """Note whose storage this is. Raises OSError or ValueError."""
+        self.write(OWNER, owner.encode())
+
+    def belongs_to(self, owner: str) -> bool:
+        """Whether that note stands here. Raises OSError or ValueError when it is out of reach."""
+        try:
+            return self.read(OWNER) == owner.encode()
+        except FileNotFoundError:
+            return False
+
     def write(self, name: str, content: bytes) -> None:
         """Write one small file. Raises OSError or ValueError."""
         filesystem, path = self.open()
@@ -112,8 +124,12 @@ def search_storage(storage: str | None, search_dir: Path, task: str) -> Storage:
     """The storage of one search: its own directory, or `<storage>/<task>/<name>`."""
     if storage is None:
         return Storage(str(search_dir.resolve()))
-    base = storage if "://" in storage else str(Path(storage).expanduser().resolve())
-    return Storage(base).below(task, search_dir.name)
+    return Storage(whole_path(storage)).below(task, search_dir.name)
+
+
+def whole_path(storage: str) -> str:
+    """The storage by a name that means the same in every folder."""
+    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
 
 
 @contextlib.contextmanager

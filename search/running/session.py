@@ -11,6 +11,7 @@ from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.connection import connected
 from search.cluster.environment import Place, take_place
+from search.cluster.storage import search_storage, whole_path
 from search.cluster.trial_cost import try_baseline
 from search.errors import UsageError
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
@@ -81,9 +82,22 @@ def check_directory(study: Study, data: PreparedData, search_dir: Path, resume: 
 
 
 def recorded_storage(search_dir: Path) -> str | None:
-    """The --storage that an earlier session was given; the folder's name tells its part of it."""
-    exists = (search_dir / SEARCH_JSON).exists()
-    return read_manifest(search_dir).storage if exists else None
+    """The --storage that an earlier session was given; the folder's name tells its part of it.
+
+    Raises UsageError where no session of this very search has kept checkpoints there: a search.json
+    from someone else must not lead to the storage of another search.
+    """
+    if not (search_dir / SEARCH_JSON).exists():
+        return None
+    info = read_manifest(search_dir)
+    if info.storage is None:
+        return None
+    if not search_storage(info.storage, search_dir, info.task).belongs_to(info.start):
+        raise UsageError(
+            f"{search_dir / SEARCH_JSON} names the storage {info.storage}, where nothing is marked"
+            f" as this search's own; if it is yours, say so with --storage {info.storage}"
+        )
+    return info.storage
 
 
 def drive(
@@ -105,9 +119,11 @@ def drive(
         space=describe_space(study.space),
         overrides=options.overrides,
         command=options.command,
-        storage=options.storage,
+        storage=options.storage and whole_path(options.storage),
     )
     write_manifest(search_dir, info)
+    if options.storage is not None:
+        place.storage.mark(info.start)
     ledger.append("session", num_samples=study.num_samples, pid=os.getpid())
     for fault in told(ledger.damage):
         console.notice(f"{fault}; the search goes on without it")

@@ -17,9 +17,13 @@ import pytest
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import load
-from search.cluster.storage import Storage, fetched
+from search.cluster.storage import Storage, fetched, whole_path
+from search.errors import UsageError
+from search.records.manifest import read_manifest, write_manifest
 from search.records.statuses import FINISHED
+from search.running.session import recorded_storage
 from tests.commands import RAY_WARNS, resnet_tune
+from tests.ledgers import make_search
 from tests.raylets import free_port
 
 TOY = Path(__file__).parents[2] / "toy.py"
@@ -111,6 +115,21 @@ def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     with fetched(uri) as folder:
         assert (folder / "state.json").is_file()
     assert not (search_dir / "ray").exists()
+
+
+def test_a_storage_that_only_search_json_names_must_be_marked_as_the_searchs_own(
+    tmp_path: Path,
+) -> None:
+    victim = Storage(str(tmp_path / "tune" / "toy" / "one"))
+    victim.mark("2026-01-01T00:00:00")
+    search_dir = make_search(tmp_path / "results" / "toy" / "one")
+    stranger = read_manifest(search_dir).model_copy(update={"storage": str(tmp_path / "tune")})
+    write_manifest(search_dir, stranger)
+    with pytest.raises(UsageError, match=r"search\.json names the storage .*tune, where nothing"):
+        recorded_storage(search_dir)
+    victim.mark(stranger.start)
+    assert recorded_storage(search_dir) == str(tmp_path / "tune")
+    assert whole_path("s3://bucket/x") == "s3://bucket/x"
 
 
 def test_a_bucket_that_is_not_there_is_refused(bucket: str, tmp_path: Path) -> None:
