@@ -2,7 +2,7 @@ PYTHON ?= python3
 # The versions that the tests pass with; `make install CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c .ci/constraints.txt
 BIN := .venv/bin
-BENCHMARKS := frozen_search train_speed search_quality overhead review prepare_speed
+BENCHMARKS := frozen_search train_speed search_quality overhead review prepare_speed early_looks recipe
 
 .PHONY: install run test test-all lint bench soak clean
 
