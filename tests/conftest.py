@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,11 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data sets are not at {folder} (set RESNET_TUNE_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_up_is_heard() -> Iterator[None]:
+    """Under nohup SIGHUP is ignored, and commands under test would inherit that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -117,7 +117,7 @@ def test_the_working_directory_holds_code_only() -> None:
         names = {path.name for path in folder.iterdir()}
         assert names == {"data_prep", "trainables", "search", "toy.py"}
         assert not list(folder.rglob("__pycache__"))
-        assert (folder / "search" / "templates").is_dir()
+        assert (folder / "search" / "review" / "templates").is_dir()
 
 
 def test_a_ray_client_that_does_not_answer_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
