@@ -133,7 +133,8 @@ def drive(
             budget.signals(),
             shared_features(study, data.root, place.data, budget.stop_all) as study,
         ):
-            if not (options.no_trial_batch or options.pack_gpus or got_on(ledger)):
+            untried = not (options.no_trial_batch or options.pack_gpus or got_on(ledger))
+            if untried and not budget.stop_all():
                 try_baseline(study, place.data, place.resources)
             if not budget.stop_all():
                 fit(study, search_dir, options, place, ledger, budget)
