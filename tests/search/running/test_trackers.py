@@ -211,7 +211,6 @@ def test_mlflow_has_the_runs(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         result = {"epoch": epoch, "valid_acc": 0.1 * epoch, "training_iteration": 1}
         tracker.on_trial_result(0, [], trial, result)
-    tracker.on_trial_result(0, [], trial, {"error": "RuntimeError: x", "training_iteration": 2})
     tracker.on_trial_complete(0, [], trial)
     assert said == []
     arguments = ["--backend-store-uri", store, "--host", "127.0.0.1", "--port", "{port}"]
