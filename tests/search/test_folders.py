@@ -109,6 +109,7 @@ def test_a_copy_goes_on_and_leaves_the_original_alone(home: Path, tmp_path: Path
     assert max(begun) > 1, "none went on from its checkpoint"
 
 
+@pytest.mark.slow
 def test_a_moved_search_goes_on_whatever_its_ledger_names(home: Path, tmp_path: Path) -> None:
     """One checkpoint is gone, the ledger names others outside: nothing there is read or removed."""
     search_dir = tmp_path / "another disk" / "toy" / "renamed"

@@ -106,6 +106,7 @@ def test_a_fault_is_told_and_costs_only_its_trial(toy_data: Path, tmp_path: Path
     assert {record.status for record in sound} <= {"completed", "stopped"}
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_while_it_is_made_ready_for_a_trial_costs_nothing(
     toy_data: Path, tmp_path: Path
 ) -> None:
@@ -212,6 +213,7 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     assert not set(again) & set(before), "a finished trial ran again"
 
 
+@pytest.mark.slow
 def test_a_running_search_can_be_looked_at_but_not_driven_twice(
     toy_data: Path, tmp_path: Path
 ) -> None:
