@@ -21,8 +21,9 @@ from search import Search, load
 from search.cli import guarded
 from search.records.ledger import LEDGER, read_ledger
 from search.records.statuses import FINISHED
+from tests.commands import resnet_tune
 from tests.disks import fill, small_disk
-from tests.toy_search import search, start
+from tests.toy_search import search, start, words
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, in this process
 TRIALS = 24
@@ -162,13 +163,14 @@ def test_a_disk_that_is_full_under_rays_own_files_costs_no_trial(
 
 @pytest.mark.slow
 def test_a_bug_in_the_task_ends_the_search_after_a_few_trials(
-    toy_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy_data: Path, tmp_path: Path
 ) -> None:
     bug = ["--set", "fault=exception", "--set", "fault_below=2", "--set", "grace_period=3"]
-    found = search(toy_data, tmp_path, *bug, "--num-samples", "12", code=1)
+    told = resnet_tune(*words(toy_data, tmp_path, *bug, "--num-samples", "12"), code=1)
+    found = load(tmp_path / "toy" / "one")
     reason = 'given up: 5 trials in a row failed alike: RuntimeError: a <script> "quoted", comma,'
     assert found.stop_reason == reason
     assert 5 <= sum(record.status == "failed" for record in found.records.values()) <= 6
     cut = found.best and found.records[found.best["trial_id"]]  # by the end, before its fault
     assert not cut or cut.status == "lost"
-    assert capsys.readouterr().err.count(reason) == 1
+    assert told.err.count(reason) == 1
