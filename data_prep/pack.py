@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.digests import find_change, has_digests, write_digests
 from data_prep.files import remove_leftovers, to_json, whole_folder, write_text
 from data_prep.images import no_pillow_warnings
 from data_prep.progress import Track, no_progress
@@ -33,6 +34,10 @@ from data_prep.write_arrays import (
 )
 
 VERSION = 1  # of the arrays' layout; part of the fingerprint
+RECORD = "packed.json"
+ARRAYS = ("train_valid.npy", "test.npy")
+SHAPES = ("train_valid_shapes.npy", "test_shapes.npy")  # of images of any size
+PACKED_FILES = (RECORD, *ARRAYS, *SHAPES)
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,15 @@ def pack(
 ) -> dict[str, list[float]]:
     """Make `folder` hold the contents; return channel `mean` and `std` of train, in 0 to 1.
 
-    Memory holds one image a core at a time. Raises ValueError when a file is not
-    the one that was audited.
+    Memory holds one image a core at a time. What is damaged, or has no digests to tell that by, is
+    made again. Raises ValueError when a file is not the one that was audited.
     """
     identity = fingerprint(layout, contents)
     remove_leftovers(folder)
-    found = read_packed(folder, identity)
-    if found is not None:
-        return {"mean": found["mean"], "std": found["std"]}
+    with suppress(ValueError):
+        found = read_packed(folder, identity)
+        if has_digests(folder):
+            return {"mean": found["mean"], "std": found["std"]}
     with whole_folder(folder) as partial_folder:
         stats = channel_stats(write_arrays(layout, contents, partial_folder, track))
         record = {
@@ -113,22 +119,28 @@ def pack(
             "test_ids": [image.id for image in contents.test],
             "test_digests": [image.digest for image in contents.test],
         }
-        write_text(partial_folder / "packed.json", to_json(record))
+        write_text(partial_folder / RECORD, to_json(record))
+        write_digests(partial_folder)
     return stats
 
 
-def read_packed(folder: Path, identity: str) -> dict[str, Any] | None:
-    """packed.json, where the folder is complete and of this fingerprint; else None."""
+def read_packed(folder: Path, identity: str) -> dict[str, Any]:
+    """packed.json, where the folder is whole and of this fingerprint.
+
+    Raises ValueError that says what is wrong where it is not. Each file is read once in a process.
+    """
+    change = find_change(folder, PACKED_FILES)
+    if change is not None:
+        raise ValueError(change)
     try:
-        record: dict[str, Any] = json.loads((folder / "packed.json").read_text(encoding="utf-8"))
-        names = ["train_valid", "test"]
-        if record["layout"] == "ragged":
-            names += ["train_valid_shapes", "test_shapes"]
-        for name in names:
-            np.load(folder / f"{name}.npy", mmap_mode="r")  # a truncated file cannot be mapped
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if record["fingerprint"] == identity else None
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if record["fingerprint"] != identity:
+            raise ValueError("it is of other data")
+        for name in ARRAYS + (SHAPES if record["layout"] == "ragged" else ()):
+            np.load(folder / name, mmap_mode="r")  # a truncated file cannot be mapped
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} cannot be used ({error})") from None
+    return record
 
 
 def packed_size(layout: KaggleLayout, height: int, width: int) -> tuple[int, int]:

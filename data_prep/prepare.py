@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,14 @@ from filelock import FileLock
 
 from data_prep.answer_key import answers_table
 from data_prep.audit import Audit, audit
+from data_prep.digests import digest, write_digests
 from data_prep.files import remove_folder, to_json, write_text
 from data_prep.image_tree import ASIDE
 from data_prep.inspect_images import load_facts, save_facts
 from data_prep.layout import FOUND, Layout, SourceOptions
 from data_prep.organise import TREES, organise, place_file, tree_names
 from data_prep.pack import Contents, PackedImage, fingerprint, pack
-from data_prep.prepared import PreparedData, load_prepared
+from data_prep.prepared import TABLES, PreparedData, load_prepared
 from data_prep.progress import Track, no_progress
 from data_prep.source import SourceFiles, find_source
 from data_prep.split import VALID, plan_split
@@ -147,6 +149,9 @@ def build(
     write_text(root / "split.csv", split_table(found.labels, plan))
     stats = pack(layout, contents, root / "packed", track)
     write_text(root / "stats.json", to_json(stats))
+    digests = {name: digest(root / name) for name in TABLES if (root / name).is_file()}
+    digests[complete.name] = hashlib.sha256(to_json(record).encode()).hexdigest()
+    write_digests(root, digests)
     write_text(complete, to_json(record))
 
 

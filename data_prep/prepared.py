@@ -9,9 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from data_prep.pack import read_packed
+from data_prep.digests import find_change
+from data_prep.pack import PACKED_FILES, read_packed
 from data_prep.sample_submission import SampleSubmission, load_sample
 from data_prep.summary import summarise
+
+TABLES = (
+    "audit.json classes.txt split.csv stats.json sample_submission.json test_labels.csv".split()
+)
+"""What `prepare` writes and later stages read; the folder has digests of them."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +68,16 @@ def existing(path: Path) -> Path | None:
 def load_prepared(root: Path) -> PreparedData:
     """Open the folder that `prepare` made.
 
-    Raises FileNotFoundError where there is none, and ValueError where it is incomplete.
+    Raises FileNotFoundError where there is none, and ValueError where it is incomplete or a file is
+    not as it was written.
     """
     if not (root / "audit.json").is_file():
         raise FileNotFoundError(
             f"no prepared data in {root}: run `resnet-tune prepare {root.name}`"
         )
+    change = find_change(root, TABLES)
+    if change is not None:
+        raise ValueError(incomplete(root, change))
     try:
         record: dict[str, Any] = json.loads((root / "audit.json").read_text(encoding="utf-8"))
         classes = tuple((root / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
@@ -76,9 +86,10 @@ def load_prepared(root: Path) -> PreparedData:
         summary = summarise(record)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(incomplete(root, f"{type(error).__name__}: {error}")) from None
-    packed = read_packed(root / "packed", identity)
-    if packed is None:
-        raise ValueError(incomplete(root, "packed/ is missing, damaged or of other data"))
+    try:
+        packed = read_packed(root / "packed", identity)
+    except ValueError as error:
+        raise ValueError(incomplete(root, str(error))) from None
     test_images, size = len(packed["test_ids"]), record.get("image_size")
     return PreparedData(root, classes, split, identity, summary, test_images, size)
 
@@ -86,5 +97,14 @@ def load_prepared(root: Path) -> PreparedData:
 def incomplete(root: Path, reason: str) -> str:
     """What to do about a folder that is not as `prepare` leaves it."""
     return (
-        f"prepared data in {root} is incomplete ({reason}): run `resnet-tune prepare {root.name}`"
+        f"prepared data in {root} is incomplete or damaged ({reason}):"
+        f" run `resnet-tune prepare {root.name}`"
     )
+
+
+def damage(root: Path) -> list[str]:
+    """What is not as a finished `prepare` left it, in the words of `find_change`."""
+    if not (root / "audit.json").is_file():
+        return []
+    changes = (find_change(root, TABLES), find_change(root / "packed", PACKED_FILES))
+    return [change for change in changes if change is not None]

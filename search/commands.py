@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.layout import SourceOptions
 from data_prep.prepare import prepare as prepare_data
-from data_prep.prepared import PreparedData, load_prepared
+from data_prep.prepared import PreparedData, damage, load_prepared
 from search import console
 from search.command_line.parameters import words
 from search.errors import UsageError, faults_logged
@@ -40,6 +40,8 @@ def prepare(preparation: Preparation) -> PreparedData:
     if source is None and study.layout.write_source is None:
         raise UsageError(f"{preparation.task} needs --source: the folder of the labelled images")
     root = preparation.data / study.task
+    for change in damage(root):
+        console.notice(f"{change}: it is made again")
     options = SourceOptions(
         preparation.labels,
         preparation.image_folder,

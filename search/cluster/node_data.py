@@ -8,7 +8,6 @@ keyed by the fingerprint. All trials of the node map these files. Nodes that joi
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.files import whole_folder
+from data_prep.pack import read_packed
 
 SERVER = "resnet-tune-data"  # actor name in the driver's own namespace
 CACHE_VARIABLE = "RESNET_TUNE_CACHE"
@@ -94,19 +94,22 @@ def find_or_fetch(root: str, fingerprint: str) -> str:
     cached.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cached.with_suffix(".lock")):  # one trial of the node fetches, the others wait
         if not holds(cached, fingerprint):
-            fetch(cached, fingerprint)
+            fetch(cached, Path(root), fingerprint)
     return str(cached)
 
 
 def holds(folder: Path, fingerprint: str) -> bool:
-    """Whether a folder has packed images of this fingerprint, whole ones."""
+    """Whether a folder has packed images of this fingerprint, as they were written."""
+    return fault(folder, fingerprint) is None
+
+
+def fault(folder: Path, fingerprint: str) -> str | None:
+    """Why a folder does not hold them."""
     try:
-        record = json.loads((folder / PACKED / "packed.json").read_text(encoding="utf-8"))
-        for path in (folder / PACKED).glob("*.npy"):
-            np.load(path, mmap_mode="r")  # a truncated file cannot be mapped
-        return bool(record["fingerprint"] == fingerprint)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        read_packed(folder / PACKED, fingerprint)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def cache_folder(fingerprint: str) -> Path:
@@ -121,9 +124,16 @@ def cache_folder(fingerprint: str) -> Path:
     return base / "data" / fingerprint[:16]
 
 
-def fetch(cached: Path, fingerprint: str) -> None:
-    """Write the server's files to the cache, aside first. The caller holds the lock."""
-    files = ray.get(ray.get_actor(SERVER).files.remote())
+def fetch(cached: Path, root: Path, fingerprint: str) -> None:
+    """Write the server's files to the cache, aside first. The caller holds the lock.
+
+    Raises OSError that says what is wrong with `root` where there is no server.
+    """
+    try:
+        server = ray.get_actor(SERVER)
+    except ValueError:  # where all nodes are this machine there is none
+        raise OSError(fault(root, fingerprint) or f"{root}: no server of the data") from None
+    files = ray.get(server.files.remote())
     with whole_folder(cached) as aside:
         (aside / PACKED).mkdir()
         for name, references in files.items():

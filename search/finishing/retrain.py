@@ -16,13 +16,14 @@ from pydantic import ValidationError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from data_prep.digests import write_digests
 from data_prep.files import bring_back, whole_folder
 from search.cluster.storage import fetched, search_storage
 from search.console import notice
 from search.errors import UsageError, UserError
 from search.files import read_json, write_json
 from search.finishing.inputs import Inputs, no_model, read_inputs
-from search.records.digests import check_digest, write_digests
+from search.records.digests import check_digest
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions

@@ -56,7 +56,7 @@ def test_the_files_of_the_contract(tmp_path: Path) -> None:
     names = sorted(p.name for p in root.iterdir() if not p.name.startswith("."))
     assert names == sorted(
         "train valid train_valid test classes.txt split.csv audit.json stats.json packed"
-        " sample_submission.csv sample_submission.json test_labels.csv".split()
+        " sample_submission.csv sample_submission.json test_labels.csv SHA256SUMS".split()
     )
     check_consistent(root)
     assert tree(root, "test") == ["unknown/1.png", "unknown/2.png", "unknown/3.png"]
@@ -261,7 +261,7 @@ def test_loading_what_is_not_there(tmp_path: Path) -> None:
     download = write_download(tmp_path / "in", cats_and_dogs())
     root = prepare(LAYOUT, download, tmp_path / "data" / "toy").root
     shutil.rmtree(root / "packed")
-    with pytest.raises(ValueError, match=r"incomplete \(packed/ is missing.*prepare toy"):
+    with pytest.raises(ValueError, match=r"incomplete or damaged \(.*packed.*prepare toy`"):
         load_prepared(root)
     (root / "audit.json").write_text("{")
     with pytest.raises(ValueError, match="incomplete"):
