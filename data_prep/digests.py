@@ -36,7 +36,7 @@ def find_change(folder: Path, names: Collection[str]) -> str | None:
     if not has_digests(folder):
         return None
     lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
-    known = dict(reversed(line.split("  ", 1)) for line in lines if "  " in line)
+    known = {name: found for found, _, name in (line.partition("  ") for line in lines)}
     for name in names:
         path = folder / name
         if not path.is_file():

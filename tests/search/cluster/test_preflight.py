@@ -83,7 +83,10 @@ def test_prepared_data_is_found_where_it_is_and_not_where_other_data_is(tmp_path
     assert find_or_fetch(str(data.root), data.fingerprint) == str(data.root)
     assert not holds(data.root, "0" * 64)
     array = data.root / "packed" / "train_valid.npy"
-    array.write_bytes(array.read_bytes()[:-1])
+    content = array.read_bytes()
+    array.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert not holds(data.root, data.fingerprint)
+    array.write_bytes(content[:-1])
     assert not holds(data.root, data.fingerprint)
 
 

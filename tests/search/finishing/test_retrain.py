@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep.digests import SUMS
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import load
