@@ -18,7 +18,7 @@ from search.command_line.parameters import words
 from search.errors import UsageError, faults_logged
 from search.finishing.finish import finish
 from search.options import Preparation, Request, Showing
-from search.plan import plan, resume_command
+from search.plan import plan, resume_command, what_is_lost
 from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
@@ -169,6 +169,8 @@ def run_planned(
     reason = found.stop_reason
     if reason:
         console.notice(f"stopped: {reason}; go on with: {resume_command(request, found)}")
+    if not reason and (lost := what_is_lost(request, found)):
+        console.notice(lost)
     console.notice(f"results: {search_dir}")
     if not reason and found.best is None:
         console.notice(f"no trial ended well: {first_error(found)}")

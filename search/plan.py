@@ -18,6 +18,7 @@ from search.options import Request, remembered, words_of_later_sessions
 from search.records.folder import SEARCH_JSON, latest_search
 from search.records.manifest import Manifest, read_manifest
 from search.records.search import Search
+from search.records.statuses import UNFINISHED
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
 from search.study.fitting import fitted
@@ -43,7 +44,9 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
         if (search_dir / SEARCH_JSON).exists():
             before = read_manifest(search_dir)
             overrides = before.overrides
-            request = recall(request, told_before(overrides, search_dir / SEARCH_JSON))
+            told = told_before(overrides, search_dir / SEARCH_JSON)
+            earlier = [beside(search_dir, path) for path in told["warm_start"] or ()]
+            request = recall(request, {**told, "warm_start": tuple(earlier)})
             study = same_rungs(study, before)
             say_if_changed(request.task, overrides)
     else:
@@ -61,9 +64,15 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     check_sampler(study.sampler, study.space)
     warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
     kept = {name: getattr(request, name) for name in remembered()}
-    earlier = [str(path.resolve()) for path in request.warm_start]
+    warm = [str(path.resolve()) for path in request.warm_start]
     task = {"task": request.task, "task_digest": digest(request.task)}
-    return study, search_dir, {**kept, **task, "warm_start": earlier}
+    return study, search_dir, {**kept, **task, "warm_start": warm}
+
+
+def beside(search_dir: Path, earlier: Path) -> Path:
+    """An earlier search; where its folder has moved together with this one's, the one beside it."""
+    moved = search_dir.parent / earlier.name
+    return moved if moved.is_dir() and not earlier.is_dir() else earlier
 
 
 def same_rungs(study: Study, before: Manifest) -> Study:
@@ -121,3 +130,16 @@ def resume_command(request: Request, found: Search) -> str:
     shown = [masked(word) for word in command]
     advice = f" (with the password or key in place of {MASK})" if shown != command else ""
     return shlex.join(shown) + advice
+
+
+def what_is_lost(request: Request, found: Search) -> str | None:
+    """What a search that has ended says of trials that the machine's trouble kept from their end.
+
+    The search itself is none the worse (exit code 0): the others are whole.
+    """
+    lost = [record for record in found.records.values() if record.status in UNFINISHED]
+    if not lost:
+        return None
+    some = "1 trial stays" if len(lost) == 1 else f"{len(lost)} trials stay"
+    why = next((f" ({record.error})" for record in lost if record.error), "")
+    return f"{some} lost{why}; to try again: {resume_command(request, found)}"

@@ -14,6 +14,7 @@ from search.study.choices import Scheduler, one_of
 from search.study.ranges import parse_range
 from search.study.space import Entry, When, without
 from search.study.study import SamplerName, Study
+from search.text import masked
 from trainables.config import parse_setting
 
 SETTINGS: dict[str, Any] = {
@@ -40,8 +41,16 @@ def customise(
 ) -> Study:
     """The study with the user's `--set`, `--range` and budget in place of its own.
 
-    Raises UsageError for a knob that does not exist or a value of the wrong type or range.
+    Raises UsageError for a knob that does not exist, a value of the wrong type or range, and a
+    password: what trials are given is written into the ledger, tables and checkpoints.
     """
+    for option, specs in (("--set", sets), ("--range", ranges)):
+        for spec in specs:
+            if masked(spec) != spec:
+                raise UsageError(
+                    f"{option} {masked(spec)}: it holds a password or key, and knobs are written"
+                    " into every table; leave it to the environment"
+                )
     conditions = {name: entry for name, entry in study.space.items() if isinstance(entry, When)}
     for setting in sets:
         study = fix(study, setting)
