@@ -137,7 +137,7 @@ def test_labels_of_test_folders_are_an_answer_key_alone(tmp_path: Path, folder: 
     (test / "swap.png").rename(test / "dog" / "t0.png")
     prepared(tmp_path / "in")
     changed = {p.name for p, content in before.items() if p.read_bytes() != content}
-    assert changed == {"test_labels.csv"}
+    assert changed == {"test_labels.csv", "SHA256SUMS"}
 
 
 def test_test_folders_that_are_no_classes_are_no_key(tmp_path: Path) -> None:
