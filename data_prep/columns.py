@@ -81,6 +81,9 @@ def label_place(table: Table, ids: int, named: str | None, expected: str | None)
         for place, name in enumerate(table.header)
         if place != ids and not INDEX.match(plain(name))
     ]
+    if not others:  # a column without a name is one of labels if they come again
+        unnamed = [place for place in range(len(table.header)) if place != ids]
+        others = [place for place in unnamed if len({*table.column(place)}) < len(table.rows)]
     for place in others:
         if expected is not None and plain(table.header[place]) == plain(expected):
             return place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.class_folders import class_labels, empty_classes, without_wrappers
@@ -14,7 +14,7 @@ from data_prep.image_tree import ImageTree, find_images, image_ids
 from data_prep.labels import LabelTable, read_labels
 from data_prep.layout import Layout, SourceOptions
 from data_prep.matching import FileIndex
-from data_prep.parts import VALID_FOLDERS
+from data_prep.parts import VALID_FOLDERS, first_folder
 from data_prep.source import SourceFiles
 from data_prep.split import TRAIN, VALID
 from data_prep.tables import Table, read_table
@@ -47,7 +47,8 @@ def read_labelled(layout: Layout, source: SourceFiles, options: SourceOptions) -
     table = choose_table(layout, source, tree, options)
     if table is not None:
         found = read_labels(table, tree.files, options, layout.label_column)
-        return from_table(layout, table, tree, found)
+        labelled = from_table(layout, table, tree, found)
+        return replace(labelled, notes=[*labelled.notes, *valid_left_out(source)])
     valid = find_images(source.valid) if source.valid is not None else None
     labelled = from_folders(layout, tree, valid)
     if not labelled.labels:
@@ -57,6 +58,17 @@ def read_labelled(layout: Layout, source: SourceFiles, options: SourceOptions) -
             " --labels"
         )
     return labelled
+
+
+def valid_left_out(source: SourceFiles) -> list[str]:
+    """A line where images of a validation side lie beside those that a table names."""
+    valid = source.valid or first_folder([source.train.parent], VALID_FOLDERS)
+    if valid is None or valid == source.train or source.train in valid.parents:
+        return []
+    return [
+        f"{valid.name}/ is not used, as a table names the labels: where it names those of"
+        f" {valid.name}/ too, --image-folder {source.train.parent} takes both, split anew"
+    ]
 
 
 def choose_table(
@@ -106,7 +118,8 @@ def is_text(path: Path) -> bool:
 def from_table(layout: Layout, table: Table, tree: ImageTree, found: LabelTable) -> Labelled:
     """What the table says of the images in the tree."""
     problems = dict(found.problems)
-    problems["unlabelled_files"] = sorted([*problems["unlabelled_files"], *tree.others])
+    others = [path for path in tree.others if tree.folder / path != table.path]
+    problems["unlabelled_files"] = sorted([*problems["unlabelled_files"], *others])
     notes: list[str] = []
     usual = ("id", layout.label_column)
     if found.columns != usual or table.encoding not in ("utf-8", "utf-8-sig"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,13 @@ from data_prep.tables import is_table
 
 DEPTH = 3  # folders in which the data set itself may be wrapped
 VALID_FOLDERS = ("valid", "val", "validation")
+WORDS = {"train": "train(?:ing)?", "valid": "val(?:id(?:ation)?)?", "test": "test(?:ing)?"}
+PART = re.compile(  # `Training`, `test_set`, `seg_train`, `train_images`
+    "(?:.*[ _-])?(?:"
+    + "|".join(f"(?P<{part}>{word})" for part, word in WORDS.items())
+    + ")(?:[ _-]?(?:set|data|dataset|images?|imgs?))?",
+    re.IGNORECASE,
+)
 SAMPLE_WORDS = ("sample", "submission")
 ANSWERS = ("test_labels", "testlabels", "answers", "answer_key", "solution")
 
@@ -42,18 +50,22 @@ def find_parts(layout: Layout, folder: Path) -> Parts:
     """
     base = find_base(layout, folder)
     places = [base, *(path for path in base.parents if path == folder or folder in path.parents)]
+    likely = likely_parts(base)
+    train = first_folder([base], layout.train_folders) or likely.get("train")
+    inner = [train] if train is not None else folders(base)
+    beside = [*places, *(inner if len(inner) == 1 else [])]  # tables may lie among the images
     return Parts(
         base=base,
-        train=first_folder([base], layout.train_folders),
-        valid=first_folder([base], VALID_FOLDERS),
-        test=first_folder(places, layout.test_folders),
-        labels=named_file(places, layout.labels),
+        train=train,
+        valid=first_folder([base], VALID_FOLDERS) or likely.get("valid"),
+        test=first_folder(places, layout.test_folders) or likely.get("test"),
+        labels=named_file(beside, layout.labels),
         sample_submission=named_file(places, layout.sample_submission)
         or next((path for path in tables(places) if is_sample(path)), None),
         test_labels=named_file(places, layout.test_labels)
         or next((path for path in tables(places) if is_answers(path)), None),
         tables=tuple(
-            path for path in tables(places) if not is_sample(path) and not is_answers(path)
+            path for path in tables(beside) if not is_sample(path) and not is_answers(path)
         ),
     )
 
@@ -81,6 +93,17 @@ def find_base(layout: Layout, folder: Path) -> Path:
             break
         base = inner[0]
     return base
+
+
+def likely_parts(base: Path) -> dict[str, Path]:
+    """Folders that are parts by words in their names; none of them alone, which may be a class."""
+    found: dict[str, list[Path]] = {}
+    for path in folders(base):
+        match = PART.fullmatch(path.name)
+        if match is not None and match.lastgroup is not None and os.listdir(path):
+            found.setdefault(match.lastgroup, []).append(path)
+    alone = {part: paths[0] for part, paths in found.items() if len(paths) == 1}
+    return alone if "train" in alone and len(alone) > 1 else {}
 
 
 def first_folder(places: Sequence[Path], names: Collection[str]) -> Path | None:

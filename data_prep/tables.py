@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from data_prep.encoding import decode_table
 
 SEPARATORS = (",", "\t", ";", "|")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
+SAID = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 LOOK = 200  # lines that tell the separator
 MAX_JOINED = 50  # lines of one cell
 END = "\x02"  # a line that shows whether a quote was closed before it
@@ -59,7 +61,9 @@ def read_table(
     # Python 3.10's csv refuses NUL; any control character tells a bad name as well
     text = text.replace("\0", "\x01").lstrip("\ufeff")
     lines = list(io.StringIO(text, newline=""))
-    separator = find_separator([line for line in lines[:LOOK] if line.strip()])
+    said = SAID.fullmatch(lines[0]) if lines else None
+    lines = lines[1:] if said else lines
+    separator = said[1] if said else find_separator([x for x in lines[:LOOK] if x.strip()])
     try:
         rows, broken = read_rows(lines, separator)
     except csv.Error as error:

@@ -140,6 +140,33 @@ def test_labels_of_test_folders_are_an_answer_key_alone(tmp_path: Path, folder: 
     assert changed == {"test_labels.csv", "SHA256SUMS"}
 
 
+@pytest.mark.parametrize(
+    ("train", "valid", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("training_set", "val_set", "test_set"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("data/train_images", "data/valid images", "data/testimgs"),
+    ],
+)
+def test_parts_are_known_by_words_in_their_names(
+    tmp_path: Path, train: str, valid: str, test: str
+) -> None:
+    write_images(tmp_path / "in" / train, FILES)
+    write_images(tmp_path / "in" / valid, ["cat/v0.png", "dog/v1.png"], first=500)
+    write_images(tmp_path / "in" / test, ["cat/t0.png", "dog/t1.png"], first=700)
+    data = prepared(tmp_path / "in")
+    assert labels_of(data) == {**dict(ROWS), "v0": "cat", "v1": "dog"}
+    assert data.split["split"].tolist().count("valid") == 2
+    assert data.test_labels is not None
+    assert data.test_labels.read_text() == "id,label\nt0,cat\nt1,dog\n"
+
+
+def test_words_in_the_names_of_classes_make_no_parts(tmp_path: Path) -> None:
+    names = [f"{label}/{label[-1]}{n}.png" for label in ("bus", "night_train") for n in range(5)]
+    assert prepared(write_images(tmp_path / "in", names)).classes == ("bus", "night_train")
+
+
 def test_test_folders_that_are_no_classes_are_no_key(tmp_path: Path) -> None:
     write_images(tmp_path / "in" / "train", FILES)
     write_images(tmp_path / "in" / "test", ["unknown/1.png", "unknown/2.png"], first=700)

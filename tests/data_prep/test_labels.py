@@ -194,10 +194,49 @@ def test_files_without_any_suffix(tmp_path: Path) -> None:
         prepared(source)
 
 
-def test_a_validation_folder_that_a_table_does_not_name_is_counted(tmp_path: Path) -> None:
+def test_a_validation_folder_beside_a_table_is_counted_and_can_be_had(tmp_path: Path) -> None:
     source = write_table(tmp_path / "in", ROWS)
     write_images(source / "valid", ["v1.png", "v2.png"], first=600)
     (source / "README.txt").write_text("Images, labels and more: see there.\n")
     data = prepared(source)
     assert labels_of(data) == dict(ROWS)
     assert "unused folders 1 (valid: 2 images)" in data.summary
+    assert (
+        f"valid/ is not used, as a table names the labels: where it names those of valid/ too,"
+        f" --image-folder {source} takes both, split anew" in data.summary
+    )
+    with (source / "labels.csv").open("a") as file:
+        file.write("v1,cat\nv2,dog\n")
+    data = prepared(source, SourceOptions(image_folder=source))
+    assert labels_of(data) == {**dict(ROWS), "v1": "cat", "v2": "dog"}
+    assert "not used" not in data.summary
+
+
+@pytest.mark.parametrize("folder", ["train", "pictures"])
+def test_a_table_among_the_images(tmp_path: Path, folder: str) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    (source / "labels.csv").rename(source / "train" / "labels.csv")
+    (source / "train").rename(source / folder)
+    data = prepared(source)
+    assert labels_of(data) == dict(ROWS)
+    assert "left out" not in data.summary  # the table is no unlabelled image
+
+
+@pytest.mark.parametrize(
+    ("before", "header"), [("", "id,"), ("", ","), ("sep=,\r\n", "id,label"), ("SEP=,\n", "a,b")]
+)
+def test_columns_without_names_and_excels_first_line(
+    tmp_path: Path, before: str, header: str
+) -> None:
+    source = write_table(tmp_path / "in", ROWS, header=header)
+    path = source / "labels.csv"
+    path.write_text(before + path.read_text())
+    assert labels_of(prepared(source)) == dict(ROWS)
+
+
+def test_an_index_without_a_name_is_no_column_of_labels(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    lines = [f"{n},{i}" for n, (i, _) in enumerate(ROWS)]
+    (source / "labels.csv").write_text("\n".join([",id", *lines]))
+    with pytest.raises(ValueError, match=r"has no column of labels \(, id\): name one with"):
+        prepared(source)
