@@ -3,7 +3,7 @@
 Nothing is ever replaced: a label of damaged letters would join another class. General detectors
 are trained on prose and read most tables of a few short words wrongly (charset-normalizer 3.5 took
 seven of twelve for another language's), so here the few usual local encodings are compared by how
-well every letter fits, and where two of them fit alike the user is asked.
+well every letter fits (`letters`), and where two of them fit alike the user is asked.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 
 from data_prep.image_names import without_suffix
+from data_prep.letters import ENCODINGS, RARE, SELDOM
 
 BOMS = {  # the longer of two that begin alike first
     codecs.BOM_UTF8: "utf-8-sig",
@@ -26,18 +26,10 @@ BOMS = {  # the longer of two that begin alike first
     codecs.BOM_UTF16_BE: "utf-16",
 }
 SURE = 0.95  # share of the likelihood that one reading must have
-RARE = 1e-9  # likelihood of a character that words of an encoding's languages hardly have
 PLAUSIBLE = 1e-5  # mean likelihood of a character below which a reading is none
 MAX_WORDS = 2000  # of different words that are weighed
 CELL_END = re.compile(r"[,;\t|\r\n\"]+")
 WORD = re.compile(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*")
-
-WESTERN = "àáâãäåæçèéêëìíîïñòóôõöøùúûüýÿœß"  # cp1252
-CENTRAL = "ąáâäćçčďęéěëľłíîńňóôöŕśšşťúůüýźżžřőű"  # cp1250
-CYRILLIC = "абвгдежзийклмнопрстуфхцчшщъыьэюяё"
-GREEK = "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ"
-KANA = re.compile("[\u3041-\u3096\u30a1-\u30fc]")
-HANGUL = re.compile("[\uac00-\ud7a3]")
 
 
 class UnknownEncoding(ValueError):
@@ -105,9 +97,14 @@ def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, 
 
     Raises UnknownEncoding where there is none.
     """
-    texts = {name: decoded(data, name) for name in ENCODINGS}
-    names = {text: name for name, text in reversed(texts.items()) if text is not None}
-    likelihoods = {text: likelihood(text, ENCODINGS[name]) for text, name in names.items()}
+    names: dict[str, str] = {}
+    likelihoods: dict[str, float] = {}
+    for name, weigh in ENCODINGS.items():
+        text = decoded(data, name)
+        if text is not None:
+            found = likelihood(text, weigh) + math.log(SELDOM.get(name, 1))
+            if found > likelihoods.get(text, -math.inf):  # two encodings may read the same
+                names[text], likelihoods[text] = name, found
     ranked = sorted(names, key=lambda text: -likelihoods[text])
     best = best_known(ranked, known) or (ranked and surely_best(ranked, likelihoods))
     if best:
@@ -155,81 +152,9 @@ def first_word(text: str) -> str:
 
 def likelihood(text: str, weigh: Callable[[str, str], float]) -> float:
     """Logarithm of how likely the words' letters are, each with the character before it."""
+    pairs = [pair for word in odd_words(text) for pair in pairwise(f" {word}")]
     return sum(
         math.log(RARE if before.islower() and char.isupper() else max(weigh(char, before), RARE))
-        for word in odd_words(text)
-        for before, char in pairwise(f" {word}")
-        if not char.isascii()
+        for before, char in pairs
+        if not char.isascii() or (char.isupper() and not before.isascii())
     )
-
-
-def alphabet(letters: str, char: str) -> float:
-    """Letters of an alphabet are alike likely, capitals a ninth of that."""
-    if char in letters:
-        return 0.9 / len(letters)
-    return 0.1 / len(letters) if char.lower() in letters else RARE
-
-
-def latin(letters: str, char: str, before: str) -> float:
-    """Letters with marks stand among plain ones."""
-    return alphabet(letters, char) * (1 if before.isascii() else 0.02)
-
-
-def other_script(letters: str, char: str, before: str) -> float:
-    """Latin letters do not stand in the same word."""
-    return RARE if is_latin(before) else alphabet(letters, char)
-
-
-def is_latin(char: str) -> bool:
-    """Whether it is a plain letter."""
-    return char.isascii() and char.isalpha()
-
-
-def chinese(char: str, before: str) -> float:
-    """GB 2312 has 3,755 common characters in the rows B0 to D7, 3,008 seldom ones after them."""
-    row = first_byte(char, "gb2312")
-    if is_latin(before) or row < 0xB0:
-        return RARE
-    return 0.95 / 3755 if row <= 0xD7 else 0.04 / 3008
-
-
-def traditional_chinese(char: str, before: str) -> float:
-    """Big5 has 5,401 common characters in the rows A4 to C6."""
-    common = 0xA4 <= first_byte(char, "big5") <= 0xC6
-    return 0.95 / 5401 if common and not is_latin(before) else RARE
-
-
-def japanese(char: str, before: str) -> float:
-    """170 kana, about half of a text, and the 2,965 common characters of JIS X 0208."""
-    if is_latin(before):
-        return RARE
-    if KANA.match(char):
-        return 0.5 / 170
-    return 0.45 / 2965 if 0xB0 <= first_byte(char, "euc_jp") <= 0xCF else RARE
-
-
-def korean(char: str, before: str) -> float:
-    """The 2,350 syllables of KS X 1001."""
-    common = HANGUL.match(char) and first_byte(char, "euc_kr")
-    return 0.95 / 2350 if common and not is_latin(before) else RARE
-
-
-def first_byte(char: str, encoding: str) -> int:
-    """Of the character; zero where the encoding lacks it."""
-    return (char.encode(encoding, "ignore") or b"\0")[0]
-
-
-ENCODINGS: dict[str, Callable[[str, str], float]] = {
-    "cp1252": partial(latin, WESTERN),
-    "cp1250": partial(latin, CENTRAL),
-    "mac-roman": partial(latin, WESTERN),
-    "cp850": partial(latin, WESTERN),
-    "cp1251": partial(other_script, CYRILLIC),
-    "koi8-r": partial(other_script, CYRILLIC),
-    "cp1253": partial(other_script, GREEK),
-    "gb18030": chinese,
-    "big5": traditional_chinese,
-    "cp932": japanese,
-    "cp949": korean,
-}
-"""Encoding -> how likely a character is in a word of its languages, after the one before it."""

@@ -31,12 +31,21 @@ def table(labels: list[str], encoding: str) -> bytes:
         ("gbk", ["金毛寻回犬", "哈士奇", "泰迪", "拉布拉多"]),
         ("big5", ["狗", "鳥", "兔"]),
         ("cp932", ["犬", "とり", "うさぎ"]),
+        ("cp932", ["ネコ", "イヌ", "ウサギ"]),  # as Western letters: âCâk
+        ("cp932", ["正常", "異常"]),  # as Korean: syllables that hardly occur
+        ("euc_jp", ["ねこ", "イヌ", "うさぎ"]),
         ("latin-1", ["Hänsel", "Hünsel", "Gretel"]),
         ("cp1252", ["café", "pâté", "garçon"]),
         ("cp1250", ["pies", "żółw", "zając"]),
         ("cp1251", ["собака", "птица", "заяц"]),
         ("koi8-r", ["собака", "птица", "заяц"]),
+        ("cp866", ["собака", "птица", "заяц"]),
+        ("iso8859-5", ["собака", "птица", "заяц"]),
         ("cp1253", ["σκύλος", "πουλί", "λαγός"]),
+        ("cp1254", ["kedi", "köpek", "kuş"]),
+        ("cp1255", ["חתול", "כלב"]),
+        ("cp1256", ["قط", "كلب"]),
+        ("cp874", ["กุหลาบ", "ทิวลิป"]),
     ],
 )
 def test_the_usual_encodings_are_told_by_their_letters(encoding: str, labels: list[str]) -> None:
