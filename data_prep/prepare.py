@@ -24,6 +24,7 @@ from data_prep.organise import TREES, organise, place_file, tree_names
 from data_prep.pack import Contents, PackedImage, fingerprint, pack
 from data_prep.prepared import TABLES, PreparedData, load_prepared
 from data_prep.progress import Track, no_progress
+from data_prep.readers import check_unread
 from data_prep.source import SourceFiles, find_source
 from data_prep.split import VALID, plan_split
 from data_prep.summary import audit_record
@@ -49,7 +50,8 @@ def prepare(
 
     Calling it again finishes what was interrupted, follows what changed, and changes nothing else.
     The source is only read; images are hard links to it where that is possible. Raises ValueError
-    when the arguments are wrong or nothing is usable, and leaves nothing behind then.
+    when the arguments are wrong or nothing is usable, and leaves nothing behind then; and while a
+    search reads data that would become others.
     """
     if valid_fraction is not None and not 0 < valid_fraction < 1:
         raise ValueError(f"valid_fraction {valid_fraction} must lie between 0 and 1")
@@ -135,7 +137,10 @@ def build(
         **({"image_size": layout.image_size} if layout.fit else {}),
     }
     complete = root / "audit.json"
-    if read_json(complete) != record:
+    before = read_json(complete)
+    if before and before.get("fingerprint") != record["fingerprint"]:
+        check_unread(root)
+    if before != record:
         complete.unlink(missing_ok=True)
     write_text(root / ASIDE / SPLIT, to_json({"valid_fraction": valid_fraction, "seed": seed}))
     organise(root, names, plan, found.files, complete, track)

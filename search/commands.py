@@ -13,6 +13,7 @@ from typing import Any
 from data_prep.layout import SourceOptions
 from data_prep.prepare import prepare as prepare_data
 from data_prep.prepared import PreparedData, damage, load_prepared
+from data_prep.readers import reading
 from search import console
 from search.command_line.parameters import words
 from search.errors import UsageError, faults_logged
@@ -163,7 +164,7 @@ def run_planned(
         overrides=remembered,
         command=[masked(word) for word in ["resnet-tune", *sys.argv[1:]]],
     )
-    with faults_logged(search_dir):
+    with faults_logged(search_dir), reading(data.root):
         found = run_search(study, data, search_dir, options)
     print_trials([found], top=20)
     reason = found.stop_reason
@@ -212,7 +213,7 @@ def run(preparation: Preparation, request: Request) -> int:
     found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code
-    with faults_logged(search_dir):
+    with faults_logged(search_dir), reading(root):
         finish(found, study, load_prepared(root), request.ray_address)
     report([found.path], request.results, None)
     return 0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.prepared import PreparedData, load_prepared
+from data_prep.readers import reading
 from search import console
 from search.cluster.addresses import asked_address
 from search.errors import UsageError, faults_logged
@@ -38,7 +39,7 @@ def opened(asked: Finished) -> Iterator[tuple[Search, Study, PreparedData]]:
         raise ValueError(
             f"{root} is not the data that {found.path} was searched on; prepare it again"
         )
-    with faults_logged(found.path):
+    with faults_logged(found.path), reading(root):
         yield found, fitted(study, root), prepared
 
 

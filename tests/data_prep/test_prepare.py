@@ -17,6 +17,7 @@ from data_prep import digits, dog_breed
 from data_prep.images import decode
 from data_prep.prepare import prepare
 from data_prep.prepared import load_prepared
+from data_prep.readers import reading
 from tests.downloads import LAYOUT, cats_and_dogs, png, unpack_tar, write_download
 
 Snapshot = dict[str, tuple[int, int]]
@@ -179,6 +180,19 @@ def test_the_split_changes_only_where_the_caller_says_so(tmp_path: Path) -> None
     other = prepare(LAYOUT, download, root, seed=0)
     assert other.fingerprint != first.fingerprint
     assert (other.split["split"] == "valid").sum() == 12
+
+
+def test_data_that_a_search_reads_are_not_replaced(tmp_path: Path) -> None:
+    download = write_download(tmp_path / "in", cats_and_dogs(30))
+    root = tmp_path / "data" / "toy"
+    first = prepare(LAYOUT, download, root).fingerprint
+    with reading(root), reading(root):
+        before = snapshot(root)
+        with pytest.raises(ValueError, match="a search is using .*toy, and this would put other"):
+            prepare(LAYOUT, download, root, seed=1)
+        assert prepare(LAYOUT, download, root).fingerprint == first  # nothing to replace
+        assert snapshot(root) == before
+    assert prepare(LAYOUT, download, root, seed=1).fingerprint != first
 
 
 def test_what_does_not_belong_into_the_trees_is_removed(tmp_path: Path) -> None:
