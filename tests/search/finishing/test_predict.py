@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from data_prep.digests import digest, write_digests
+from data_prep.prepared import TABLES
 from search.cli import guarded
 from search.files import read_json, write_json
 from search.finishing.inputs import Inputs, read_inputs
 from search.study.loading import load_study
+from tests.commands import resnet_tune
 
 
 @pytest.fixture
@@ -115,8 +119,40 @@ def test_one_image_beside_a_broken_one(
     pixels = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     Image.fromarray(pixels).save(folder / "one.png")
     (folder / "two.png").write_bytes(b"no image")
+    Image.fromarray(pixels).save(folder / "three.tif")
+    Image.fromarray(pixels).save(folder / "four.gif")
+    Image.fromarray(pixels).save(folder / "one.jpg")  # beside one.png
+    (folder / "._one.png").write_bytes(b"x")  # as macOS leaves them
+    (folder / "empty.png").touch()
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere")
+    (folder / "x.jpg").mkdir()
+    shutil.copy(folder / "three.tif", os.fsencode(folder) + b"/b\xe4r.tif")
     out = tmp_path / "out.csv"
     arguments = ["predict", str(alone), "--images", str(folder), "--out", str(out)]
     assert guarded(arguments, debug=True) == 0
-    assert list(pd.read_csv(out)["id"]) == ["one"]
-    assert "1 files of" in capsys.readouterr().err
+    assert list(pd.read_csv(out)["id"]) == ["four", "one.jpg", "one.png", "three"]
+    told = capsys.readouterr().err
+    assert f"6 files of {folder} left out (empty.png: does not decode: not an image;" in told
+    assert "\n" not in told.rstrip("\n")
+
+
+def test_the_answer_key_changes_the_score_alone(retrained_digits: Path, tmp_path: Path) -> None:
+    data = retrained_digits.parents[2] / "data"
+    own = Path(shutil.copytree(data, tmp_path / "data"))
+    key = own / "digits" / "test_labels.csv"
+    table = pd.read_csv(key, dtype=str)
+    scores = []
+    for name, labels in (("right", table["label"]), ("turned", table["label"][::-1].to_numpy())):
+        table.assign(label=labels).to_csv(key, index=False)
+        digests = {path.name: digest(path) for path in key.parent.iterdir() if path.name in TABLES}
+        write_digests(key.parent, digests)
+        out = tmp_path / f"{name}.csv"
+        arguments = ["predict", str(retrained_digits), "--data", str(own), "--out", str(out)]
+        scores.append(resnet_tune(*arguments).out.rpartition("test accuracy: ")[2].strip())
+    assert (tmp_path / "right.csv").read_bytes() == (tmp_path / "turned.csv").read_bytes()
+    predicted = pd.read_csv(tmp_path / "right.csv", dtype=str).set_index("id")["label"]
+    predicted = predicted.loc[table["id"]]
+    right = (predicted.to_numpy() == table["label"].to_numpy()).mean()
+    turned = (predicted.to_numpy() == table["label"].to_numpy()[::-1]).mean()
+    assert scores == [f"{right:.4f}", f"{turned:.4f}"]
+    assert right != turned
