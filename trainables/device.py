@@ -39,10 +39,19 @@ class Machine:
         """Channels last: what oneDNN (CPU) and cuDNN compute fastest in; MPS has no use for it."""
         return torch.contiguous_format if self.device.type == "mps" else torch.channels_last
 
+    @property
+    def graphs(self) -> bool:
+        """Whether steps run as CUDA graphs: not with loss scaling, which asks the CPU each time."""
+        return self.device.type == "cuda" and self.precision != torch.float16
+
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision for the operations inside, none in float32."""
         enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, self.precision, enabled=enabled)
+        # A graph's kernels must not read what was cast before it was captured.
+        cached = not self.graphs
+        return torch.autocast(
+            self.device.type, self.precision, enabled=enabled, cache_enabled=cached
+        )
 
     def to_device(self, inputs: torch.Tensor) -> torch.Tensor:
         """Move without waiting for the copy."""

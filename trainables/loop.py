@@ -19,6 +19,7 @@ from trainables.device import resolve
 from trainables.schedule import learning_rate
 from trainables.state import TrainState as TrainState
 from trainables.state import seeded
+from trainables.step import stepper
 
 Metrics = dict[str, float]
 
@@ -56,11 +57,12 @@ def train_epoch(state: TrainState, train: Source, config: TrainConfig) -> float:
     state.network.train()
     num_batches = math.ceil(len(train) / config.batch_size)
     total = torch.zeros((), device=state.machine.device)
+    step = stepper(state, config)
     with seeded(state.machine, config.seed, state.epoch + 1):
         batches = train.train_batches(config.batch_size, state.epoch + 1, config.seed)
         for number, (inputs, labels) in enumerate(batches):
             set_learning_rate(state, learning_rate(config, state.epoch + number / num_batches))
-            loss = train_step(state, inputs, labels, config.label_smoothing)
+            loss = step(inputs, labels)
             total += loss * len(labels)
             state.update_average(num_batches)
             if state.machine.device.type == "cpu" and not math.isfinite(loss.item()):
@@ -68,22 +70,13 @@ def train_epoch(state: TrainState, train: Source, config: TrainConfig) -> float:
     return total.item() / len(train)
 
 
-def train_step(state: TrainState, inputs: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """One step of the optimizer; the batch's mean loss, on the device."""
-    state.optimizer.zero_grad(set_to_none=True)
-    with state.machine.autocast():
-        logits = state.network(inputs)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    state.scaler.scale(loss).backward()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    return loss.detach()
-
-
 def set_learning_rate(state: TrainState, lr: float) -> None:
     """For the next step."""
     for group in state.optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def validate(state: TrainState, valid: Source, config: TrainConfig, metric: str) -> Metrics:

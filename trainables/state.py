@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.average import MovingAverage, load_trained, trained_tensors
 from trainables.config import TrainConfig
@@ -43,6 +43,8 @@ class TrainState:
     """Of `network`; None before the first step."""
     averaged: bool = False
     """Whether `model` is the average: as the last validation says, or whoever trains without."""
+    step: Callable[[Tensor, Tensor], Tensor] | None = None
+    """What does the steps where that holds tensors of its own (step.py)."""
 
     @property
     def model(self) -> nn.Module:
@@ -76,7 +78,11 @@ class TrainState:
             elif record["version"] != VERSION:
                 raise ValueError(f"version {record['version']}, not {VERSION}")
             load_trained(self.network, record["network"])
+            rates = [group["lr"] for group in self.optimizer.param_groups]
             self.optimizer.load_state_dict(record["optimizer"])
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate  # a number or a tensor, as this device wants it
+            self.step = None
             self.scaler.load_state_dict(record["scaler"])
             self.average, self.averaged = None, record["averaged"]
             if record["average"] is not None:
@@ -119,7 +125,7 @@ def make_optimizer(
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return torch.optim.SGD(
         [group for group in groups if group["params"]],
-        lr=config.lr,
+        lr=torch.tensor(config.lr, device=machine.device) if machine.graphs else config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov and config.momentum > 0,

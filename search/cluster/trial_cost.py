@@ -99,8 +99,8 @@ def measure_on_cluster(
 
 
 def one_batch(trainables: Any, config: TrainConfig, data: NodeData) -> Measured:
-    """Train and validate one batch, twice; the second counts."""
-    from trainables.loop import train_step
+    """Train and validate one batch; the last of some steps counts."""
+    from trainables.step import WARM_UP, stepper
 
     forget_peak()
     loaded = trainables.load_data(Path(data.here()), config)
@@ -109,10 +109,11 @@ def one_batch(trainables: Any, config: TrainConfig, data: NodeData) -> Measured:
     batches = loaded.train.train_batches(config.batch_size, 1, config.seed)
     inputs, labels = next(batches)
     seconds, images = 0.0, len(labels)
-    for _ in range(2):
+    step = stepper(state, config)
+    for _ in range(WARM_UP + 2 if state.machine.graphs else 2):  # one to warm up, or to capture
         begun = time.perf_counter()
         inputs, labels = next(batches, (inputs, labels))  # a data set of one batch: it again
-        float(train_step(state, inputs, labels, config.label_smoothing))
+        float(step(inputs, labels))
         seconds, images = time.perf_counter() - begun, len(labels)
     steps = math.ceil(len(loaded.train) / images)
     check = seconds / 3 * len(loaded.valid) / images  # a forward pass, a third of a step
