@@ -21,7 +21,7 @@ SMALL = Study(
     task="images",
     layout=LAYOUT,
     trainables=trainables.cifar10,
-    config=replace(trainables.cifar10.RECIPE, flip_average=False),
+    config=replace(trainables.cifar10.RECIPE, batch_size=64, lr=0.05, flip_average=False),
     space={
         "lr": FloatDistribution(0.01, 0.5, log=True),
         "momentum": FloatDistribution(0.8, 0.98),

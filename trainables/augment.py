@@ -21,12 +21,15 @@ CHANNELS = 3
 class Augmentation:
     """What is done to an image that is trained on."""
 
-    crop: Literal["pad", "resize"] = "pad"
-    """How the image grows before it is cropped to its old size."""
+    crop: Literal["pad", "reflect", "resize"] = "pad"
+    """How the image grows before it is cropped to its old size: by black pixels, by its own
+    reflected at the border, or by enlarging it."""
     margin: int = 0
     """Pixels by which it grows on each side; 0: no crop."""
     flip: bool = False
     """Mirror it with probability 0.5."""
+    alternate: bool = False
+    """Where it is mirrored: at random in the first epoch, then in every second one."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,16 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
     return Draws(offsets, chance < (0.5 if augmentation.flip else 0.0))
 
 
+def in_turns(draws: Draws, epoch: int, generator: torch.Generator) -> Draws:
+    """Mirror in every second epoch what `generator` mirrors in the first (epoch 1).
+
+    Two epochs so show each image both ways, which chance does for half of them (Jordan 2024,
+    2404.00498, "alternating flip").
+    """
+    first = torch.rand(len(draws.mirrored), generator=generator) < 0.5
+    return Draws(draws.offsets, first if epoch % 2 else ~first)
+
+
 def augment(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
     """Crop and mirror each image; uint8 (N, H, W, 3), contiguous, may be changed in place."""
     if augmentation.margin:
@@ -62,16 +75,29 @@ def augment(images: Tensor, augmentation: Augmentation, draws: Draws) -> Tensor:
 
 
 def grow(images: Tensor, augmentation: Augmentation) -> Tensor:
-    """Add `margin` pixels on each side: black ones, or by enlarging the image (bilinear)."""
+    """Add `margin` pixels on each side: black, reflected, or by enlarging the image (bilinear)."""
     count, height, width, _ = images.shape
     margin = augmentation.margin
     size = [height + 2 * margin, width + 2 * margin]
     if augmentation.crop == "resize":
         resized: Tensor = functional.resize(images.permute(0, 3, 1, 2), size, antialias=True)
         return resized.permute(0, 2, 3, 1).contiguous()
+    if augmentation.crop == "reflect":
+        rows, columns = (reflected(side, margin, images.device) for side in (height, width))
+        return images[:, rows][:, :, columns].contiguous()
     grown = images.new_zeros(count, *size, CHANNELS)
     grown[:, margin : margin + height, margin : margin + width] = images
     return grown
+
+
+def reflected(size: int, margin: int, device: torch.device) -> Tensor:
+    """int64 (size + 2 * margin,): which row stands where, the border's own not repeated.
+
+    As numpy's pad mode "reflect", also for margins of more than one image.
+    """
+    period = max(2 * (size - 1), 1)
+    places = torch.arange(-margin, size + margin, device=device) % period
+    return torch.minimum(places, period - places)
 
 
 def crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:

@@ -44,6 +44,9 @@ class TrainConfig:
     """Momentum of SGD."""
     weight_decay: Annotated[NotNegative, Unit("factor")] = 5e-4
     """L2 coefficient, added to the gradient (so it acts in proportion to the learning rate)."""
+    bias_lr: Annotated[float, Field(gt=0, le=1000), Unit("factor on lr")] = 1.0
+    """Learning rate of biases and normalisation weights (all tensors with one dimension), as a
+    factor on `lr`. Their weight decay is divided by it, so that they decay as at `lr`."""
     exclude_norm_decay: bool = False
     """No weight decay on biases and normalisation weights (all tensors with one dimension)."""
     nesterov: bool = False
@@ -90,13 +93,17 @@ class CifarConfig(TrainConfig):
     """Knobs of task `cifar10`; the notes' SGD, batch size and augmentation."""
 
     batch_size: Annotated[int, Field(ge=1), Unit("images")] = 256
-    crop: Literal["pad", "resize"] = "pad"
-    """Random 32x32 crops out of the image padded with black, or (an earlier variant of the notes)
-    enlarged by the same `margin`."""
+    crop: Literal["pad", "reflect", "resize"] = "pad"
+    """Random crops of the image's own size out of the image padded with black, with its own pixels
+    reflected, or (an earlier variant of the notes) enlarged by the same `margin`."""
     margin: Annotated[int, Field(ge=0, le=16), Unit("pixels")] = 4
     """Pixels by which the image grows on each side before it is cropped; 0: no crop."""
     flip: bool = True
     """Mirror every second image at random."""
+    alternate_flip: bool = False
+    """With `flip`: mirror an image in every second epoch, not by chance in each."""
+    whiten: bool = False
+    """The first layer begins with filters that whiten the patches of the training images."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -177,6 +184,17 @@ FORMER = frozenset({"weight_average"})
 def known_knobs(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """The knobs of a recorded configuration, without those that only earlier versions had."""
     return {name: value for name, value in knobs.items() if name not in FORMER}
+
+
+def recorded_knobs(config: TrainConfig, knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """All knobs of a configuration that an earlier version may have recorded, for `config`'s task.
+
+    A knob that it did not know yet had in effect the default that the knob was given later, not the
+    number that the study begins with today.
+    """
+    fields = dataclasses.fields(config)
+    defaults = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    return {**defaults, **known_knobs(knobs)}
 
 
 def parse_setting(config: TrainConfig, setting: str) -> tuple[str, Any]:

@@ -73,10 +73,11 @@ def train_epoch(state: TrainState, train: Source, config: TrainConfig) -> float:
 def set_learning_rate(state: TrainState, lr: float) -> None:
     """For the next step."""
     for group in state.optimizer.param_groups:
+        own = lr * group.get("lr_factor", 1.0)  # checkpoints of earlier versions have none
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = lr
+            group["lr"] = own
 
 
 def validate(state: TrainState, valid: Source, config: TrainConfig, metric: str) -> Metrics:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.augment import Augmentation, Normaliser, augment, draw
+from trainables.augment import Augmentation, Normaliser, augment, draw, in_turns
 from trainables.config import TrainConfig
 from trainables.data import (
     NO_LABEL,
@@ -45,6 +45,8 @@ class SmallImages:
     def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
         """Each image in a random order, with an offset and a flip of its own."""
         draws = draw(self.augmentation, len(self), generator(seed, epoch, "augmentation"))
+        if self.augmentation.flip and self.augmentation.alternate:
+            draws = in_turns(draws, epoch, generator(seed, 0, "mirror"))
         for members in shuffled_batches(len(self), batch_size, epoch, seed):
             images, labels = self.pick(self.rows[members])
             yield self.normalise(augment(images, self.augmentation, draws.of(members))), labels

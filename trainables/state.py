@@ -120,12 +120,21 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD on the parameters that require gradients."""
     trained = [p for p in network.parameters() if p.requires_grad]
-    spared = [p for p in trained if config.exclude_norm_decay and p.ndim <= 1]
-    decayed = [p for p in trained if not (config.exclude_norm_decay and p.ndim <= 1)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    apart = config.exclude_norm_decay or config.bias_lr != 1
+    thin = [p for p in trained if apart and p.ndim <= 1]
+    decay = 0.0 if config.exclude_norm_decay else config.weight_decay / config.bias_lr
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if not (apart and p.ndim <= 1)]},
+        {"params": thin, "weight_decay": decay, "lr_factor": config.bias_lr},
+    ]
+
+    def rate() -> float | Tensor:
+        """A graph reads it from the device; each group has its own."""
+        return torch.tensor(config.lr, device=machine.device) if machine.graphs else config.lr
+
     return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=torch.tensor(config.lr, device=machine.device) if machine.graphs else config.lr,
+        [group | {"lr": rate()} for group in groups if group["params"]],
+        lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.nesterov and config.momentum > 0,

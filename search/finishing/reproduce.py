@@ -21,7 +21,7 @@ from search.records.search import Search
 from search.records.versions import versions
 from search.study.study import Study
 from search.text import first_line
-from trainables.config import TrainConfig, known_knobs
+from trainables.config import TrainConfig, recorded_knobs
 from trainables.device import PRECISIONS
 from trainables.loop import Metrics, describe, fit
 from trainables.state import TrainState
@@ -101,7 +101,7 @@ def reproduce(
 def recorded_config(study: Study, record: TrialRecord) -> TrainConfig:
     """The trial's typed configuration. Raises UserError where it is not one of this version."""
     try:
-        return dataclasses.replace(study.config, **known_knobs(record.config))
+        return dataclasses.replace(study.config, **recorded_knobs(study.config, record.config))
     except (TypeError, ValueError) as error:
         raise UserError(
             f"the configuration of {record.trial_id} is none of {study.task} in this version:"

@@ -29,7 +29,7 @@ from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
 from search.text import first_line
-from trainables.config import TrainConfig, known_knobs
+from trainables.config import TrainConfig, recorded_knobs
 from trainables.data import TaskData
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
@@ -76,7 +76,8 @@ def trial_config(study: Study, choice: dict[str, Any], num_epochs: int | None) -
     """
     changes = {} if num_epochs is None else {"num_epochs": num_epochs}
     try:
-        return dataclasses.replace(study.config, **{**known_knobs(choice["config"]), **changes})
+        knobs = recorded_knobs(study.config, choice["config"])
+        return dataclasses.replace(study.config, **{**knobs, **changes})
     except (TypeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
@@ -222,7 +223,7 @@ def load_retrained(
     check_digest(folder / "config.json")
     check_digest(folder / "model.safetensors")
     try:
-        knobs = known_knobs(read_json(folder / "config.json"))
+        knobs = recorded_knobs(study.config, read_json(folder / "config.json"))
         if "weights" in knobs:  # the saved model holds the backbone too; its own file may be gone
             knobs |= {"weights": str(folder / "model.safetensors"), "head_init": "random"}
         config = dataclasses.replace(study.config, **{**knobs, **(changes or {})})

@@ -30,6 +30,7 @@ from search.running.tuner import fit
 from search.study.space import describe_space
 from search.study.study import Study
 from search.text import first_line
+from trainables.config import recorded_knobs
 
 
 def run_search(study: Study, data: PreparedData, search_dir: Path, options: Options) -> Search:
@@ -112,6 +113,8 @@ def drive(
     ledger = Ledger(
         search_dir / LEDGER, lambda write: patiently(write, "the ledger", lambda: budget.signalled)
     )
+    for record in ledger.records.values():
+        record.config = recorded_knobs(study.config, record.config)
     info = describe_search(
         study,
         data,

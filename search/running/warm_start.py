@@ -12,6 +12,7 @@ from search.records.ledger import TrialRecord
 from search.records.search import Search, load
 from search.records.statuses import FINISHED
 from search.study.study import Study
+from trainables.config import recorded_knobs
 
 BEST_OF_EACH = 3  # configurations of each earlier search that are run again
 
@@ -32,6 +33,8 @@ def warm_start(
                 f"--warm-start {path} is a search of {found.info.task} by {found.metric},"
                 f" not of {study.task} by {study.metric}"
             )
+        for record in found.records.values():
+            record.config = recorded_knobs(study.config, record.config)
         records += [record for record in found.records.values() if record.status in FINISHED]
         enqueued += [(record.config, "warm_start") for record in best_trials(found)]
     return records, enqueued

@@ -10,10 +10,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from trainables.augment import Augmentation, Draws, Normaliser, augment, draw
+from trainables.augment import Augmentation, Draws, Normaliser, augment, draw, grow, in_turns
 
 PADDED = Augmentation("pad", 4, flip=True)
 RESIZED = Augmentation("resize", 4, flip=True)
+REFLECTED = Augmentation("reflect", 4, flip=True)
 
 
 def random_images(count: int, height: int = 32, width: int = 32) -> Tensor:
@@ -34,6 +35,8 @@ def by_torchvision(
     margin = augmentation.margin
     if augmentation.crop == "pad":
         chw = functional.pad(chw, [margin] * 4)
+    elif augmentation.crop == "reflect":
+        chw = functional.pad(chw, [margin] * 4, padding_mode="reflect")
     else:
         chw = functional.resize(chw, [height + 2 * margin, width + 2 * margin], antialias=True)
     chw = functional.crop(chw, top, left, height, width)
@@ -42,7 +45,7 @@ def by_torchvision(
     return chw.permute(1, 2, 0)
 
 
-@pytest.mark.parametrize("augmentation", [PADDED, RESIZED])
+@pytest.mark.parametrize("augmentation", [PADDED, RESIZED, REFLECTED])
 @pytest.mark.parametrize("size", [(32, 32), (8, 12)])
 def test_batch_equals_torchvision_one_by_one(
     augmentation: Augmentation, size: tuple[int, int]
@@ -110,3 +113,26 @@ def test_normalise_equals_torchvision() -> None:
 def test_normalise_survives_a_constant_channel() -> None:
     images = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
     assert torch.equal(Normaliser([0.0, 0, 0], [0.0, 0, 0])(images), torch.zeros(2, 3, 4, 4))
+
+
+def test_reflection_wider_than_the_image_is_numpys() -> None:
+    images = random_images(3, 4, 5)
+    augmentation = Augmentation("reflect", 9)
+    widths = ((0, 0), (9, 9), (9, 9), (0, 0))
+    expected = np.pad(images.numpy(), widths, mode="reflect")
+    assert np.array_equal(grow(images, augmentation).numpy(), expected)
+    one = random_images(3, 1, 1)
+    assert torch.equal(grow(one, augmentation), one.expand(3, 19, 19, 3))
+
+
+def test_flips_in_turns_show_each_image_both_ways_in_two_epochs() -> None:
+    draws = draws_of(Augmentation("pad", 4, flip=True, alternate=True), 1000)
+
+    def turn(epoch: int) -> Draws:
+        return in_turns(draws, epoch, torch.Generator().manual_seed(5))
+
+    first, second, third = turn(1), turn(2), turn(3)
+    assert torch.equal(first.mirrored, ~second.mirrored)
+    assert torch.equal(first.mirrored, third.mirrored)
+    assert 430 < int(first.mirrored.sum()) < 570  # 500 +- 4.4 standard deviations
+    assert torch.equal(first.offsets, draws.offsets)

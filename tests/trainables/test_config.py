@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.cifar10 import CONFIG as CIFAR10
-from trainables.config import TrainConfig, parse_setting
+from trainables.cifar10 import RECIPE
+from trainables.config import TrainConfig, parse_setting, recorded_knobs
 from trainables.digits import CONFIG as DIGITS
 from trainables.dog_breed import CONFIG as DOG_BREED
 from trainables.dog_breed import STUDY_SETTINGS
@@ -116,3 +117,12 @@ def test_every_knob_says_what_it_is() -> None:
     for field in dataclasses.fields(TrainConfig):
         where = next(i for i, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
         assert lines[where + 1].startswith('    """'), field.name
+
+
+def test_a_knob_that_came_later_had_its_default_in_earlier_records() -> None:
+    """The study may begin with another number today; `weight_average` is no more."""
+    recorded = {"lr": 0.3, "weight_average": True}
+    knobs = recorded_knobs(RECIPE, recorded)
+    assert knobs["lr"] == 0.3
+    assert (knobs["whiten"], knobs["bias_lr"], knobs["crop"]) == (False, 1.0, "pad")
+    assert dataclasses.replace(RECIPE, **knobs) == dataclasses.replace(CIFAR10, lr=0.3)

@@ -18,7 +18,7 @@ from tests.packed_folders import write_digits
 from trainables import digits
 from trainables.config import DigitsConfig
 from trainables.data import TaskData
-from trainables.loop import TrainState, describe, evaluate, fit, predict
+from trainables.loop import TrainState, describe, evaluate, fit, predict, set_learning_rate
 from trainables.state import make_optimizer
 
 CONFIG = dataclasses.replace(
@@ -274,6 +274,20 @@ def test_nesterov_without_momentum_is_plain(data: TaskData) -> None:
     assert not make_optimizer(state.network, config, state.machine).defaults["nesterov"]
     config = changed(nesterov=True)
     assert make_optimizer(state.network, config, state.machine).defaults["nesterov"]
+
+
+def test_biases_learn_faster_and_decay_as_before(data: TaskData) -> None:
+    config = changed(bias_lr=8.0, weight_decay=1e-3)
+    state = digits.start(config, data)
+    set_learning_rate(state, 0.1)
+    weights, biases = state.optimizer.param_groups
+    assert all(p.ndim > 1 for p in weights["params"])
+    assert all(p.ndim == 1 for p in biases["params"])
+    assert (weights["lr"], weights["weight_decay"]) == (0.1, 1e-3)
+    assert biases["lr"] == pytest.approx(0.8)
+    assert biases["lr"] * biases["weight_decay"] == pytest.approx(0.1 * 1e-3)
+    spared = digits.start(changed(bias_lr=8.0, exclude_norm_decay=True), data)
+    assert spared.optimizer.param_groups[1]["weight_decay"] == 0
 
 
 def test_float16_scales_its_loss(data: TaskData, tmp_path: Path) -> None:

@@ -64,6 +64,23 @@ def test_resnet18_equals_torchvisions_with_the_same_weights() -> None:
     assert not any(p.bias is not None for p in ours.modules() if isinstance(p, nn.Conv2d))
 
 
+def test_whitened_stem_makes_patches_uncorrelated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(40, 3, 34, 34, generator=generator)
+    images = (
+        noise[:, :, 2:, 2:] + noise[:, :, 1:-1, 2:] + noise[:, :, 2:, 1:-1] + noise[:, :1, 2:, 2:]
+    )
+    stem = cifar10.build_model(cifar10.CONFIG, 10).conv1
+    untouched = stem.weight[54:].clone()
+    cifar10.whiten(stem, images)
+    with torch.no_grad():
+        out = nn.functional.conv2d(images, stem.weight).transpose(0, 1).flatten(1)
+    covariance = out[:27] @ out[:27].T / out.shape[1]
+    assert torch.allclose(covariance, torch.eye(27) / 4, atol=0.02)
+    assert torch.equal(stem.weight[27:54], -stem.weight[:27])
+    assert torch.equal(stem.weight[54:], untouched)
+
+
 def test_resnet34_task_equals_torchvisions_with_the_same_weights(tmp_path: Path) -> None:
     theirs = resnet34().eval()
     torch.save(theirs.state_dict(), tmp_path / "resnet34-333f7ec4.pth")
