@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 import shlex
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from search.command_line.parameters import parameters
+from search.console import notice
 from search.errors import UsageError, UserError
 from search.options import Request, remembered, words_of_later_sessions
 from search.records.folder import SEARCH_JSON, latest_search
@@ -21,11 +23,13 @@ from search.records.search import Search
 from search.records.statuses import UNFINISHED
 from search.running.warm_start import warm_start
 from search.samplers.make import check_sampler
+from search.study.feature_choices import feature_configs
 from search.study.fitting import fitted
 from search.study.loading import digest, load_study, say_if_changed
 from search.study.overrides import customise
 from search.study.study import Study
 from search.text import MASK, masked
+from trainables.config import TrainConfig
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -62,6 +66,7 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
         gpus_per_trial=gpus(request.gpus_per_trial),
     )
     check_sampler(study.sampler, study.space)
+    check_backbones(study)
     warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
     kept = {name: getattr(request, name) for name in remembered()}
     warm = [str(path.resolve()) for path in request.warm_start]
@@ -73,6 +78,22 @@ def beside(search_dir: Path, earlier: Path) -> Path:
     """An earlier search; where its folder has moved together with this one's, the one beside it."""
     moved = search_dir.parent / earlier.name
     return moved if moved.is_dir() and not earlier.is_dir() else earlier
+
+
+def check_backbones(study: Study) -> None:
+    """Say which networks and weights are used, where the task has them.
+
+    Raises UsageError for what cannot be used.
+    """
+    check: Callable[[list[TrainConfig]], list[str]] | None
+    check = getattr(study.trainables, "check_backbones", None)
+    if check is None:
+        return
+    try:
+        for line in check(feature_configs(study)):
+            notice(line)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def same_rungs(study: Study, before: Manifest) -> Study:

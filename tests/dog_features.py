@@ -105,7 +105,7 @@ def features_of(source: object) -> FeatureSource:
 
 def store_of(folder: Path, config: DogBreedConfig) -> FeatureStore:
     """The store of the labelled images."""
-    return features_of(load_data(folder, config).train_valid).store
+    return features_of(load_data(folder, config).train_valid).stores[0]
 
 
 def forbid_computing(monkeypatch: pytest.MonkeyPatch) -> None:

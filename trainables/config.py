@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
+
+from trainables.backbones.specs import SIZES, checked_backbone, checked_weights
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -125,12 +126,21 @@ class DogBreedConfig(TrainConfig):
     unfreeze: Annotated[int, Field(ge=0), Unit("stages")] = 0
     """Stages of the backbone, counted from its end, that are trained as well."""
     backbone: str = "resnet34"
-    """torchvision classification model whose last layer is linear. A setting of the study."""
+    """Classification model whose last layer is linear, of torchvision or `timm/NAME`; NAME@SIZE at
+    an image size of its own; several joined by +, their features one after another."""
     weights: str = "imagenet"
-    """`imagenet` (torchvision downloads them), `random`, or a .pth, .pt or .safetensors file. A
-    setting of the study."""
-    image_size: Annotated[int, Field(ge=32, le=1024), Unit("pixels")] = 224
-    """Side of the square crop in pixels; evaluation resizes the short side to 256/224 of it. A
+    """`imagenet` (downloaded), a name such as IMAGENET1K_V1, `random`, or a .pth, .pt or
+    .safetensors file; for one of several networks NAME:VALUE, separated by commas. A setting of the
+    study."""
+    image_size: Annotated[int, Field(ge=0, le=1024), Unit("pixels")] = 0
+    """Side of the square crop; 0: what the weights were made for."""
+    resize_ratio: Annotated[float, Field(ge=0, le=4, allow_inf_nan=False), Unit("factor")] = 0.0
+    """Evaluation resizes the short side to so many times the crop; 0: as the weights were made
+    (256/224, mostly). A setting of the study."""
+    interpolation: Literal["weights", "bilinear", "bicubic"] = "weights"
+    """How images are resized: as the weights were made, or so. A setting of the study."""
+    normalise: Literal["weights", "imagenet", "half"] = "weights"
+    """Mean and deviation of the pixels: as the weights were made, ImageNet's, or 0.5 and 0.5. A
     setting of the study."""
     num_views: Annotated[int, Field(ge=0), Unit("views")] = 0
     """Augmented views of each image; epoch e uses view (e - 1) mod num_views. 0: one an epoch. A
@@ -143,38 +153,37 @@ class DogBreedConfig(TrainConfig):
     """Largest relative change of brightness, contrast and saturation. A setting of the study."""
 
     @model_validator(mode="after")
-    def head_fits(self) -> DogBreedConfig:
-        """The classifier's rows fit no hidden layer."""
+    def knobs_fit(self) -> DogBreedConfig:
+        """The classifier's rows fit no hidden layer and one network; so does `unfreeze`."""
         if self.head_init == "imagenet" and self.hidden:
             raise ValueError(
                 f"head_init=imagenet needs a plain linear head, not hidden={self.hidden}:"
                 " set hidden=0 first"
             )
+        if "+" in self.backbone and (self.unfreeze or self.head_init == "imagenet"):
+            name = "unfreeze" if self.unfreeze else "head_init=imagenet"
+            raise ValueError(f"{name} needs a single network, not backbone={self.backbone}")
         return self
 
     @field_validator("backbone")
     @classmethod
-    def known_backbone(cls, name: str) -> str:
-        """A name that torchvision knows."""
-        from torchvision import models  # takes seconds to import
-
-        known = models.list_models(module=models)
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "for example resnet34 or mobilenet_v2"
-            raise ValueError(f"torchvision has no classification model {name!r}; {hint}")
-        return name
+    def known_backbone(cls, text: str) -> str:
+        """Names that torchvision or timm know."""
+        return checked_backbone(text)
 
     @field_validator("weights")
     @classmethod
-    def absolute_weights(cls, weights: str) -> str:
-        """A file's path, made absolute: trials run in other folders."""
-        if weights in ("imagenet", "random"):
-            return weights
-        path = Path(weights).expanduser().absolute()
-        if not path.is_file():
-            raise ValueError(f"no file {path}; give imagenet, random or the path of a weights file")
-        return str(path)
+    def absolute_weights(cls, text: str) -> str:
+        """Files' paths, made absolute: trials run in other folders."""
+        return checked_weights(text)
+
+    @field_validator("image_size")
+    @classmethod
+    def usable_size(cls, size: int) -> int:
+        """No image is as small as that."""
+        if size and size not in SIZES:
+            raise ValueError(f"{size} pixels: use {SIZES[0]} to {SIZES[-1]}, or 0")
+        return size
 
 
 # Knobs of 0.1.0 that are no more: every training keeps a moving average of its weights now.

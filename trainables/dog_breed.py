@@ -19,7 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainables.backbone import FineTuned, last_name, load_backbone, load_classifier, make_head
+from trainables.backbones.build import build_backbone, weights_used
+from trainables.backbones.build import check_backbones as check_backbones
+from trainables.backbones.fine_tuned import FineTuned, Scaled, make_head
+from trainables.backbones.networks import last_name, load_classifier
+from trainables.backbones.preprocessing import preprocessings as preprocessings
+from trainables.backbones.preprocessing import saved_metadata as saved_metadata
+from trainables.backbones.specs import TIMM, name_and_size
 from trainables.breeds import copy_rows
 from trainables.config import DogBreedConfig
 from trainables.data import Source, TaskData, stream_seed
@@ -32,15 +38,18 @@ from trainables.state import TrainState, new_state
 CONFIG = DogBreedConfig()
 # One value in a whole study: all trials share the images' views, and the features made of them.
 STUDY_SETTINGS = (
-    "backbone",
     "weights",
-    "image_size",
     "num_views",
     "view_seed",
     "min_area",
     "jitter",
+    "resize_ratio",
+    "interpolation",
+    "normalise",
     "precision",
 )
+# Each value of these has features of its own; a search may try several values, if they are listed.
+FEATURE_KNOBS = ("backbone", "image_size")
 
 
 def load_data(data_dir: Path, config: DogBreedConfig) -> TaskData:
@@ -63,42 +72,57 @@ def images_data(
     return other_large_images(torch.from_numpy(pixels), shapes, config)
 
 
-def build_model(config: DogBreedConfig, classes: Sequence[str]) -> FineTuned:
+def build_model(config: DogBreedConfig, data: TaskData) -> FineTuned:
     """The backbone under a new head. Raises ValueError when the weights do not fit."""
-    backbone, num_features = load_backbone(config.backbone, config.weights)
-    return FineTuned(backbone, build_head(config, num_features, classes), config.unfreeze)
+    backbone, num_features = build_backbone(config)
+    return FineTuned(backbone, build_head(config, num_features, data), config.unfreeze)
 
 
-def build_head(config: DogBreedConfig, num_features: int, classes: Sequence[str]) -> nn.Sequential:
-    """A new head, the same with and without a backbone: its random numbers are its own."""
+def build_head(config: DogBreedConfig, num_features: int, data: TaskData) -> nn.Sequential:
+    """A new head, the same with and without a backbone: its random numbers are its own.
+
+    On several networks it begins by scaling their features, as the training set has them.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, 0, "head"))
-        head = make_head(num_features, config.hidden, config.dropout, len(classes))
+        head = make_head(num_features, config.hidden, config.dropout, len(data.classes))
     if config.head_init == "imagenet":
         last = head[-1]
         assert isinstance(last, nn.Linear)
-        copy_rows(last, classes, *load_classifier(config.backbone, config.weights))
-    return head
+        copy_rows(last, data.classes, *load_classifier(config.backbone, config.weights))
+    if "+" not in config.backbone:
+        return head
+    scale = torch.ones(num_features)  # will be loaded, where no features are known
+    if isinstance(data.train, FeatureSource):
+        scale = data.train.scale()
+    return nn.Sequential(Scaled(scale), *head)
 
 
 def plain_network(model: FineTuned, config: DogBreedConfig) -> tuple[nn.Module, list[str]]:
-    """torchvision's network with the head for its last layer, and the Python that makes such a one.
+    """The library's network with the head for its last layer, and the Python that makes such a one.
 
-    Without dropout, which does nothing in a trained network.
+    Without dropout, which does nothing in a trained network. Several joined stay as they are, and
+    no few lines make them.
     """
-    network, name = copy.deepcopy(model.backbone), last_name(config.backbone)
+    if "+" in config.backbone:
+        return copy.deepcopy(model), []
+    network, place = copy.deepcopy(model.backbone), last_name(config.backbone)
     layers = [layer for layer in model.head.children() if not isinstance(layer, nn.Dropout)]
     head = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-    network.set_submodule(name, copy.deepcopy(head))
+    network.set_submodule(place, copy.deepcopy(head))
     code = ", ".join(
         f"torch.nn.Linear({layer.in_features}, {layer.out_features})"
         if isinstance(layer, nn.Linear)
         else f"torch.nn.{type(layer).__name__}()"
         for layer in layers
     )
+    name = name_and_size(config.backbone)[0]
+    made = f'torchvision.models.get_model("{name}")'
+    if name.startswith(TIMM):
+        made = f'timm.create_model("{name.removeprefix(TIMM)}")'
     return network, [
-        f'model = torchvision.models.get_model("{config.backbone}").eval()',
-        f'model.set_submodule("{name}", '
+        f"model = {made}.eval()",
+        f'model.set_submodule("{place}", '
         + (code if len(layers) == 1 else f"torch.nn.Sequential({code})")
         + ")",
     ]
@@ -106,13 +130,13 @@ def plain_network(model: FineTuned, config: DogBreedConfig) -> tuple[nn.Module, 
 
 def start(config: DogBreedConfig, data: TaskData) -> TrainState:
     """A training at its beginning, with the backbone: it can be saved, and predicts images."""
-    return new_state(lambda: build_model(config, data.classes), config)
+    return new_state(lambda: build_model(config, data), config)
 
 
 def start_head(config: DogBreedConfig, data: TaskData, num_features: int) -> TrainState:
     """A training of the head alone, on features; its checkpoints are those of `start`."""
     return new_state(
-        lambda: FineTuned(nn.Identity(), build_head(config, num_features, data.classes)), config
+        lambda: FineTuned(nn.Identity(), build_head(config, num_features, data)), config
     )
 
 
@@ -138,6 +162,6 @@ def trainable(
         resume_from=config.get("_resume_from"),
         checkpoint_epochs=checkpoint_epochs,
         checkpoint_seconds=checkpoint_seconds,
-        facts={"path": path},
+        facts={"path": path, "weights": weights_used(knobs)},
         metric=config.get("_metric", "valid_acc"),
     )

@@ -1,7 +1,8 @@
-"""Images of any size as a source: one by one cut to one size, by augmented views or centrally."""
+"""Images of any size as a source: one by one cut to size, by augmented views or centrally."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.transforms.v2 import functional
 
+from trainables.backbones.preprocessing import Preprocessing, preprocessings
 from trainables.config import DogBreedConfig
 from trainables.data import (
     NO_LABEL,
@@ -24,13 +27,13 @@ from trainables.data import (
 from trainables.device import Machine, resolve
 from trainables.features.views import ViewSettings, draw_view, eval_view, render_view
 
-# Of the images that the backbones were trained on; torchvision's own transforms use these numbers.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class LargeImages:
-    """Images of any size, one by one cut to `views.size`: training views, or the central crop."""
+    """Images of any size, one by one prepared for a network: training views, or the central crop.
+
+    Where there are several ways to prepare them, an image is all of them, one after another.
+    """
 
     pixels: Tensor
     """uint8: every image's H * W * 3 bytes one after another."""
@@ -43,6 +46,8 @@ class LargeImages:
     rows: Tensor
     """int64 (M,): the images of this source."""
     views: ViewSettings
+    ways: tuple[Preprocessing, ...]
+    """To prepare an image for the networks of the backbone."""
     num_views: int
     machine: Machine
 
@@ -59,8 +64,7 @@ class LargeImages:
     def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
         """The central crop of each image."""
         for rows in ordered_batches(self.rows, batch_size):
-            images = [eval_view(self.image(row), self.views.size) for row in rows.tolist()]
-            yield self.batch([i.flip(2) for i in images] if mirrored else images, rows)
+            yield self.batch([self.centre(row, mirrored) for row in rows.tolist()], rows)
 
     def image(self, row: int) -> Tensor:
         """uint8 (3, H, W) of one image."""
@@ -68,17 +72,30 @@ class LargeImages:
         flat = self.pixels[self.starts[row] : self.starts[row + 1]]
         return flat.view(height, width, 3).permute(2, 0, 1)
 
-    def view(self, row: int, number: int) -> Tensor:
-        """float32 (3, size, size) in 0 to 1: one view of one image."""
+    def view(self, row: int, number: int) -> list[Tensor]:
+        """One view of one image, in 0 to 1: float32 (3, size, size) for each way to prepare it."""
         height, width = self.shapes[row].tolist()
         drawn = draw_view(self.views, self.ids[row], number, height, width)
-        return render_view(self.image(row), drawn, self.views.size)
+        image = self.image(row)
+        return [render_view(image, drawn, way.size, way.interpolation) for way in self.ways]
 
-    def batch(self, images: Sequence[Tensor], rows: Tensor) -> Batch:
-        """Stack, move and normalise."""
-        stacked = self.machine.to_device(torch.stack(list(images)))
-        normalised = functional.normalize(stacked, IMAGENET_MEAN, IMAGENET_STD, inplace=True)
-        inputs = normalised.contiguous(memory_format=self.machine.memory_format)
+    def centre(self, row: int, mirrored: bool = False) -> list[Tensor]:
+        """As `view`, of the central crop."""
+        image = self.image(row)
+        cut = [eval_view(image, w.size, w.eval_ratio, w.interpolation) for w in self.ways]
+        return [each.flip(2) for each in cut] if mirrored else cut
+
+    def batch(self, images: Sequence[Sequence[Tensor]], rows: Tensor) -> Batch:
+        """Stack, move and normalise; what is smaller than the largest is put into its corner."""
+        largest = max(way.size for way in self.ways)
+        prepared = []
+        for way, each in zip(self.ways, zip(*images, strict=True), strict=True):
+            stacked = self.machine.to_device(torch.stack(each))
+            stacked = functional.normalize(stacked, way.mean, way.std, inplace=True)
+            beyond = largest - way.size
+            prepared.append(pad(stacked, [0, beyond, 0, beyond]) if beyond else stacked)
+        joined = prepared[0] if len(prepared) == 1 else torch.cat(prepared, 1)
+        inputs = joined.contiguous(memory_format=self.machine.memory_format)
         return inputs, self.machine.to_device(self.labels.index_select(0, rows))
 
 
@@ -106,8 +123,8 @@ def load_large_images(data_dir: Path, config: DogBreedConfig) -> TaskData:
         test_ids=tuple(record["test_ids"]),
         valid_ids=tuple(record["ids"][row] for row in valid_rows),
         valid_labels=tuple(record["labels"][row] for row in valid_rows),
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=tuple(itertools.chain(*(way.mean for way in everything.ways))),
+        std=tuple(itertools.chain(*(way.std for way in everything.ways))),
     )
 
 
@@ -130,7 +147,8 @@ def source(
         ids=[],
         labels=labels,
         rows=torch.arange(len(shapes)),
-        views=ViewSettings(config.image_size, config.min_area, config.jitter, config.view_seed),
+        views=ViewSettings(config.min_area, config.jitter, config.view_seed),
+        ways=preprocessings(config),
         num_views=config.num_views or config.num_epochs,
         machine=machine,
     )

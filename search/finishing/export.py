@@ -173,7 +173,7 @@ def describe(
             "range": [0.0, 1.0],
             "mean": list(data.mean),
             "std": list(data.std),
-            **describe_size(study, int(images.shape[-1])),
+            **describe_size(study, config, int(images.shape[-1])),
         },
         "output": {"name": OUTPUT, "shape": ["N", len(data.classes)], "then": "softmax"},
         "mirror_averaged": config.flip_average,
@@ -183,16 +183,31 @@ def describe(
     }
 
 
-def describe_size(study: Study, side: int) -> dict[str, Any]:
-    """How an image comes to the network's size; all resizing is bilinear with antialiasing."""
+def describe_size(study: Study, config: TrainConfig, side: int) -> dict[str, Any]:
+    """How an image comes to the network's size; all resizing has antialiasing."""
     square, short = study.layout.image_size, study.layout.short_side
     if square is not None:
         return {"resize": [square, square], "rule": f"resized to {square} x {square} pixels"}
-    wanted = round(side * EVAL_RATIO)
+    prepare = getattr(study.trainables, "preprocessings", None)
+    if prepare is None:
+        ways = [describe_way(side, EVAL_RATIO, "bilinear")]
+    else:
+        ways = [describe_way(w.size, w.eval_ratio, w.interpolation) for w in prepare(config)]
+    shrunk = {"shrink_short_side": short}
+    first = f"short side shrunk to {short} pixels where it is longer, then "
+    if len(ways) == 1:
+        return {**shrunk, **ways[0], "rule": first + ways[0]["rule"]}
+    channels = "each in three channels more, in the upper left corner of the largest: "
+    rules = first + channels + "; ".join(way["rule"] for way in ways)
+    return {**shrunk, "ways": ways, "rule": rules}
+
+
+def describe_way(size: int, ratio: float, interpolation: str) -> dict[str, Any]:
+    """One way to prepare an image whose short side is no longer than the study has it."""
+    wanted = round(size * ratio)
     return {
-        "shrink_short_side": short,
         "resize_short_side": wanted,
-        "centre_crop": side,
-        "rule": f"short side shrunk to {short} pixels where it is longer, then resized to {wanted};"
-        f" the central {side} x {side} pixels",
+        "interpolation": interpolation,
+        "centre_crop": size,
+        "rule": f"resized to {wanted} ({interpolation}); the central {size} x {size} pixels",
     }

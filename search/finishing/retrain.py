@@ -30,7 +30,7 @@ from search.records.versions import git_commit, now, versions
 from search.study.study import Study
 from search.text import first_line
 from trainables.config import TrainConfig, recorded_knobs
-from trainables.data import TaskData
+from trainables.data import TaskData, without_images
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
 from trainables.loop import predict as predict_probabilities
@@ -119,7 +119,7 @@ def retrain(
         "inputs": Inputs.of(study, data).model_dump() if isinstance(data, TaskData) else None,
     }
     with new_model(search.path) as aside:
-        save_model(state.model, str(aside / "model.safetensors"))
+        save_model(state.model, str(aside / "model.safetensors"), saved_metadata(study, config))
         write_json(aside / "config.json", dataclasses.asdict(config))
         pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
         checkpoint = final_checkpoint(search, choice["trial_id"])
@@ -127,6 +127,12 @@ def retrain(
         write_digests(aside)
         write_json(aside / "metadata.json", metadata)  # not final: the score is added to it
     return search.path / "retrain"
+
+
+def saved_metadata(study: Study, config: TrainConfig) -> dict[str, str] | None:
+    """What the model's file says besides its tensors, such as how images come to its networks."""
+    describe = getattr(study.trainables, "saved_metadata", None)
+    return None if describe is None else describe(config)
 
 
 @contextmanager
@@ -229,7 +235,12 @@ def load_retrained(
         config = dataclasses.replace(study.config, **{**knobs, **(changes or {})})
         inputs = read_inputs(search_dir) if data_dir is None else None
         data = inputs.task_data() if inputs else study.trainables.load_data(data_dir, config)
-        state = study.trainables.start(config, data)
+        plain = (
+            without_images(data.classes, data.mean, data.std)
+            if isinstance(data, TaskData)
+            else data
+        )
+        state = study.trainables.start(config, plain)  # all its numbers come from the file
         load_weights(state.model, folder / "model.safetensors")
     except (TypeError, KeyError, ValidationError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -237,6 +248,13 @@ def load_retrained(
             f"{folder / 'config.json'} does not fit task {study.task}: {reason}"
         ) from None
     return state, config, data
+
+
+def imageless(data: Any) -> Any:
+    """The data as far as a model needs them whose numbers all come from its file."""
+    if isinstance(data, TaskData):
+        return without_images(data.classes, data.mean, data.std)
+    return data
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

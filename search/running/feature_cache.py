@@ -21,15 +21,16 @@ from filelock import FileLock, Timeout
 from search import console
 from search.cluster.node_data import NodeData
 from search.running.feature_workers import FindWork, Means, Work, computing, worker_options
+from search.study.feature_choices import feature_configs
 from search.study.study import Study
 from search.text import duration
 from trainables.config import TrainConfig
 from trainables.device import resolve, usable_cores
 from trainables.features.files import CHUNK
 from trainables.features.source import settle_precision
-from trainables.features.store import Compute, FeatureStore, Part
+from trainables.features.store import EVAL, Compute, FeatureStore, Part
 
-FIRST = 2  # parts without which no trial gets through its first epoch
+FIRST = {EVAL, Part("view", 0)}  # parts without which no trial gets through its first epoch
 NOTICE_PERIOD = 30.0  # seconds between two lines about what goes on beside the search
 POLL_SECONDS = 0.2
 PATIENCE = 30.0  # seconds for the thread to put down its work
@@ -51,15 +52,16 @@ def shared_features(
         yield study
         return
     study = dataclasses.replace(study, config=settle_precision(study.config))
-    work = find(root, study.config)
+    configs = feature_configs(study)
+    work = find(root, *configs)
     places = worker_options()
     one_node = len({place["scheduling_strategy"].node_id for place in places}) <= 1
     if not work or (one_node and not missing(work)):
         yield study
         return
-    with computing(find, data, study.config, work, places) as means:
+    with computing(find, data, configs, work, places) as means:
         if missing(work):
-            announce(missing(work), study.config, *probe(means.compute, work), means.workers)
+            announce(missing(work), study.config, means)
         computer = Computer(work, means)
         computer.start()
         try:
@@ -82,7 +84,8 @@ class Computer(threading.Thread):
         super().__init__(daemon=True, name="features")
         self.work = work
         self.means = means
-        self.num_first = sum(len(store.images) for store, _ in missing(work[:FIRST]))
+        self.first_parts = num_first(work)
+        self.num_first = sum(len(store.images) for store, _ in missing(work[: self.first_parts]))
         self.ready = threading.Event()
         self.done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.begun = self.told = time.monotonic()
@@ -147,12 +150,17 @@ class Computer(threading.Thread):
 
     def tell(self, number: int) -> None:
         """Let trials start when they can; then, now and then, a line about what is there."""
-        if number == FIRST - 1:
+        if number == self.first_parts - 1:
             self.ready.set()
             self.done.put(None)
         now = time.monotonic()
         images = sum(len(store.images) for store, _ in missing(self.work[number + 1 :]))
-        if number < FIRST or now - self.told < NOTICE_PERIOD or not images or not self.count:
+        if (
+            number < self.first_parts
+            or now - self.told < NOTICE_PERIOD
+            or not images
+            or not self.count
+        ):
             return
         self.told = now
         rate = self.count / (now - self.begun)
@@ -168,9 +176,29 @@ class Computer(threading.Thread):
         self.join(PATIENCE)
 
 
-def probe(compute: Compute, work: Work) -> tuple[float, int]:
+def num_first(work: Work) -> int:
+    """How much of the work must be done before trials start: the first parts of every network.
+
+    It ends where a first part of the labelled images is met for the last time.
+    """
+    labelled = work[0][0].content["pixels"]
+    return 1 + max(
+        number
+        for number, (store, part) in enumerate(work)
+        if part in FIRST and store.content["pixels"] == labelled
+    )
+
+
+def by_network(work: Work) -> list[Work]:
+    """The work of each network, in the order in which they are met."""
+    found: dict[tuple[str, int], list[tuple[FeatureStore, Part]]] = {}
+    for store, part in work:
+        found.setdefault(store.network, []).append((store, part))
+    return list(found.values())
+
+
+def probe(compute: Compute, store: FeatureStore, part: Part) -> tuple[float, int]:
     """Images a second and features an image, measured on a few."""
-    store, part = work[FIRST - 1]
     rows = range(min(len(store.images), CHUNK // 4))
     next(iter(compute(store, part, [rows[: len(rows) // 4 or 1]])))  # loads the network
     begun = time.monotonic()
@@ -178,25 +206,39 @@ def probe(compute: Compute, work: Work) -> tuple[float, int]:
     return len(rows) / (time.monotonic() - begun), features.shape[1]
 
 
-def announce(work: Work, config: TrainConfig, rate: float, width: int, workers: int) -> None:
+def announce(work: Work, config: TrainConfig, means: Means) -> None:
     """Say what is about to be computed. Raises ValueError when it does not fit on the disk."""
+    root = work[0][0].root
+    seconds, space = 0.0, 0
+    networks = by_network(work)
+    for part_of_it in networks:
+        costs = announce_network(part_of_it, config, means)
+        seconds, space = seconds + costs[0], space + costs[1]
+    if len(networks) > 1:
+        console.notice(f"features: in all about {duration(seconds)}, {space / 1e9:.2f} GB")
+    free = shutil.disk_usage(root).free
+    if space > free:
+        raise ValueError(
+            f"{root} has {free / 1e9:.2f} GB left and the features take {space / 1e9:.2f};"
+            " make room, or lower num_views"
+        )
+
+
+def announce_network(work: Work, config: TrainConfig, means: Means) -> tuple[float, int]:
+    """The same for one network; the seconds and the bytes that it will take."""
+    store, part = work[min(1, len(work) - 1)]
+    rate, width = probe(means.compute, store, part)
+    rate *= means.workers
     passes = sum(len(store.images) for store, _ in work)
     space = passes * width * 4
-    store = work[0][0]
-    free = shutil.disk_usage(store.root).free
     views = sum(part.kind == "view" for _, part in work)
-    rate *= workers
     console.notice(
         f"features: {len(store.images):,} images x {views} views and {len(work) - views}"
         f" evaluation files = {passes:,} images through {store.config.backbone}"
-        f" ({where(config, workers)}, {rate:.0f} images/s): about {duration(passes / rate)},"
-        f" {space / 1e9:.2f} GB in {store.root}"
+        f" ({where(config, means.workers)}, {rate:.0f} images/s):"
+        f" about {duration(passes / rate)}, {space / 1e9:.2f} GB in {store.root}"
     )
-    if space > free:
-        raise ValueError(
-            f"{store.root} has {free / 1e9:.2f} GB left and the features take {space / 1e9:.2f};"
-            " make room, or lower num_views"
-        )
+    return passes / rate, space
 
 
 def where(config: TrainConfig, workers: int) -> str:

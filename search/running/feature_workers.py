@@ -25,7 +25,8 @@ from trainables.features.files import CHUNK, Features
 from trainables.features.store import Compute, FeatureStore, Part
 
 Work = Sequence[tuple[FeatureStore, Part]]
-FindWork = Callable[[Path, TrainConfig], Work]
+FindWork = Callable[..., Work]
+"""Called with the prepared folder and the configurations that are searched."""
 
 # Of a GPU: more than half, so that each actor gets one of its own; the rest is left for trials.
 GPU_SHARE = 0.51
@@ -45,7 +46,7 @@ class Means:
 def computing(
     find: FindWork,
     data: NodeData,
-    config: TrainConfig,
+    configs: Sequence[TrainConfig],
     work: Work,
     places: Sequence[dict[str, Any]],
 ) -> Iterator[Means]:
@@ -54,7 +55,7 @@ def computing(
         yield Means(work[0][0].local(), 1, publish=lambda number: None)
         return
     make = ray.remote(FeatureWorker)
-    actors = [make.options(**options).remote(find, data, config) for options in places]
+    actors = [make.options(**options).remote(find, data, configs) for options in places]
     numbers = {store.path(part): number for number, (store, part) in enumerate(work)}
 
     def compute(store: FeatureStore, part: Part, pieces: Sequence[range]) -> Iterator[Features]:
@@ -90,9 +91,9 @@ def worker_options() -> list[dict[str, Any]]:
 class FeatureWorker:
     """Computes on one node or GPU, and keeps a copy where the driver's files cannot be seen."""
 
-    def __init__(self, find: FindWork, data: NodeData, config: TrainConfig) -> None:
+    def __init__(self, find: FindWork, data: NodeData, configs: Sequence[TrainConfig]) -> None:
         torch.set_num_threads(usable_cores())
-        self.work = find(Path(data.here()), config)
+        self.work = find(Path(data.here()), *configs)
         self.compute = self.work[0][0].local()
         self.locks: dict[FeatureStore, FileLock] = {}
 

@@ -16,7 +16,16 @@ from search.running.retries import Retries, read_trouble
 from search.schedulers.asha import project_id
 
 TABLES_PERIOD = 30.0  # seconds between two writes of the tables while the search runs
-FACTS = ("device", "precision", "threads", "path", "hostname", "node_ip", "num_parameters")
+FACTS = (
+    "device",
+    "precision",
+    "threads",
+    "path",
+    "weights",
+    "hostname",
+    "node_ip",
+    "num_parameters",
+)
 
 
 class Recorder(Callback):  # type: ignore[misc]

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from pydantic import TypeAdapter, ValidationError
 
 from search.errors import UsageError as UsageError
@@ -113,12 +114,30 @@ def search_over(study: Study, spec: str, conditions: Mapping[str, When]) -> Stud
         raise UsageError(f"--range {spec}: {one_line(error)}") from None
     except ValueError as error:
         raise UsageError(f"--range {spec}: {error}") from None
+    if key in getattr(study.trainables, "FEATURE_KNOBS", ()):
+        study = with_listed_features(study, spec, key, distribution)
     entry: Entry = distribution
     if key in conditions:
         entry = conditional(
             study, spec, dataclasses.replace(conditions[key], distribution=distribution)
         )
     return dataclasses.replace(study, space={**study.space, key: entry})
+
+
+def with_listed_features(study: Study, spec: str, key: str, found: BaseDistribution) -> Study:
+    """The study with a baseline that is among the values, each of which has features of its own.
+
+    Raises UsageError where they are not listed.
+    """
+    if not isinstance(found, CategoricalDistribution):
+        raise UsageError(
+            f"--range {spec}: each {key} has cached features of its own; list the values, such as"
+            f" {key}=224,320"
+        )
+    if getattr(study.config, key) in found.choices:
+        return study
+    first: dict[str, Any] = {key: found.choices[0]}
+    return dataclasses.replace(study, config=dataclasses.replace(study.config, **first))
 
 
 def conditional(study: Study, spec: str, entry: When) -> Entry:

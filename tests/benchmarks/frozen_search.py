@@ -137,7 +137,7 @@ class Files:
     def source(self, config: DogBreedConfig) -> FeatureSource:
         """All of it, with made-up labels."""
         rows = torch.arange(self.count)
-        return FeatureSource(self, rows % BREEDS, rows, EPOCHS, resolve(config))  # type: ignore[arg-type]
+        return FeatureSource((self,), rows % BREEDS, rows, EPOCHS, resolve(config))  # type: ignore[arg-type]
 
 
 def write_store(files: Files, width: int) -> float:

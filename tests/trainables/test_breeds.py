@@ -12,8 +12,9 @@ from torch import nn
 from torchvision.models import ResNet34_Weights, get_model
 
 from tests.dog_features import small_config
-from trainables.backbone import load_classifier
+from trainables.backbones.networks import load_classifier
 from trainables.breeds import DOGS, copy_rows, imagenet_indices
+from trainables.data import without_images
 from trainables.dog_breed import build_head
 
 # A few by hand, from ILSVRC 2012's list of classes (counted from 0).
@@ -58,7 +59,7 @@ def test_the_head_predicts_what_the_classifier_does(tmp_path: Path) -> None:
     path = tmp_path / "whole.pt"
     torch.save(network.state_dict(), path)
     config = small_config(path, hidden=0, head_init="imagenet")
-    head = build_head(config, 1280, list(KNOWN)).eval()
+    head = build_head(config, 1280, without_images(tuple(KNOWN), (), ())).eval()
     features = torch.randn(5, 1280)
     classifier = network.classifier.eval()
     wanted = classifier(features)[:, list(KNOWN.values())]

@@ -28,7 +28,7 @@ def test_defaults_are_the_notes_numbers() -> None:
     notes = {
         "lr": 0.03, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 128, "num_epochs": 20,
         "schedule": "step", "lr_period": 10, "lr_decay": 0.1, "hidden": 256, "dropout": 0.0,
-        "backbone": "resnet34", "weights": "imagenet", "unfreeze": 0, "image_size": 224,
+        "backbone": "resnet34", "weights": "imagenet", "unfreeze": 0, "image_size": 0,
         "min_area": 0.08, "jitter": 0.4, "seed": 0,
     }  # fmt: skip
     assert {key: dog_breed[key] for key in notes} == notes

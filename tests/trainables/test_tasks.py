@@ -13,14 +13,10 @@ from torchvision.transforms import v2
 
 from tests.packed_folders import pil_image, write_cifar10, write_digits, write_dogs
 from trainables import cifar10, digits, dog_breed
+from trainables.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from trainables.config import DogBreedConfig
-from trainables.data import TaskData
-from trainables.large_images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    LargeImages,
-    load_large_images,
-)
+from trainables.data import TaskData, without_images
+from trainables.large_images import LargeImages, load_large_images
 from trainables.loop import fit, predict
 from trainables.small_images import SmallImages
 
@@ -87,7 +83,7 @@ def test_resnet34_task_equals_torchvisions_with_the_same_weights(tmp_path: Path)
     config = dataclasses.replace(
         dog_breed.CONFIG, weights=str(tmp_path / "resnet34-333f7ec4.pth"), hidden=0
     )
-    ours = dog_breed.build_model(config, [str(i) for i in range(120)]).eval()
+    ours = dog_breed.build_model(config, without_images(tuple(map(str, range(120))), (), ())).eval()
     theirs.fc = ours.head[1]  # type: ignore[index]
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours(images), theirs(images))

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from trainables.backbones.build import build_network
 from trainables.config import DogBreedConfig
 from trainables.device import Machine, keep_memory
 from trainables.features.files import Features
-from trainables.features.key import make_backbone
 from trainables.large_images import LargeImages
 
 # On a CPU a small batch's outputs are still in the cache when the next layer reads them.
@@ -41,15 +41,15 @@ class Extractor:
     `network_seconds` adds up the time spent in it, over all of `num_threads`.
     """
 
-    def __init__(self, config: DogBreedConfig, machine: Machine) -> None:
-        """Raises ValueError when the weights cannot be had."""
+    def __init__(self, config: DogBreedConfig, machine: Machine, image_size: int) -> None:
+        """`config` is of one network. Raises ValueError when the weights cannot be had."""
         self.machine = machine
         on_cpu = machine.device.type == "cpu"
         if on_cpu:
             keep_memory()
-        network = make_backbone(config).eval().requires_grad_(False)
+        network = build_network(config)[0].eval().requires_grad_(False)
         if machine.precision != torch.float32:  # who asks for float32 asks for the same numbers
-            network = fold(network, config.image_size)
+            network = fold(network, image_size)
         # torch's stubs lack this overload
         self.network = network.to(machine.device, memory_format=machine.memory_format)  # type: ignore[call-overload]
         self.batch_size = CPU_BATCH if on_cpu else GPU_BATCH
@@ -60,7 +60,10 @@ class Extractor:
         self.counting = threading.Lock()
 
     def features(
-        self, images: LargeImages, render: Callable[[int], Tensor], pieces: Sequence[range]
+        self,
+        images: LargeImages,
+        render: Callable[[int], Sequence[Tensor]],
+        pieces: Sequence[range],
     ) -> Iterator[Features]:
         """The features of each of the ranges of images, in order; `render` prepares one image."""
 

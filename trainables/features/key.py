@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import get_model_weights
 
-from trainables.backbone import load_backbone
+from trainables.backbones.build import build_network
+from trainables.backbones.networks import file_of, published, weights_of
+from trainables.backbones.specs import TIMM, name_and_size
 from trainables.config import DogBreedConfig
-from trainables.device import resolve
 from trainables.features.files import digest_of
 from trainables.files import replacing
-from trainables.state import seeded
 
 DIGESTS = "digests.json"
 
@@ -58,22 +57,20 @@ def file_digest(root: Path, path: Path) -> str:
 
 
 def backbone_digest(root: Path, config: DogBreedConfig) -> str:
-    """SHA-256 of the backbone's tensors: the same wherever the weights came from."""
-    source = config.weights
-    if source == "random":
+    """SHA-256 of one network's tensors: the same wherever the weights came from."""
+    source, name = config.weights, name_and_size(config.backbone)[0]
+    path = file_of(source)
+    if path is not None:
+        source = version_of(path)
+    elif source == "random":
         source += f" seed {config.seed} torch {torch.__version__}"
-    elif source == "imagenet":
-        source += f" {get_model_weights(config.backbone).DEFAULT.url}"  # its name holds a digest
+    elif name.startswith(TIMM):
+        source += f" {weights_of(name, source)}"
     else:
-        source = version_of(Path(source))
-    what = f"{config.backbone}: {source}"
-    return remembered(root, what, lambda: tensors_digest(make_backbone(config)))
-
-
-def make_backbone(config: DogBreedConfig) -> nn.Module:
-    """The backbone as a trial makes it: random weights are those of the trial's seed."""
-    with seeded(resolve(config), config.seed, 0):
-        return load_backbone(config.backbone, config.weights)[0]
+        source += f" {published(name, source).url}"  # its name holds a digest
+    # A joined model's file holds several networks: which of them is told by the part's whole name.
+    what = f"{config.backbone if path is not None else name}: {source}"
+    return remembered(root, what, lambda: tensors_digest(build_network(config)[0]))
 
 
 def tensors_digest(network: nn.Module) -> str:

@@ -4,21 +4,26 @@ Epoch e trains on view (e - 1) mod num_views of every image. A view is the same 
 so its features are kept in a file that all trials, the retraining and the prediction map into
 memory. `data/<task>/features/<key>/` holds `view_0003.npy` (augmented) or `eval.npy` and
 `mirrored.npy` (central crop): float32 (N, F), a row for each image of `packed/`. The key is made of
-everything that changes the numbers; `features.json` beside the files says what that was.
+everything that changes the numbers; `features.json` beside the files says what that was. A backbone
+of several networks has a store for each, the same as where that network is alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from trainables.backbones.preprocessing import preprocessing
+from trainables.backbones.specs import parts
 from trainables.config import DogBreedConfig, TrainConfig
 from trainables.data import Batch, Source, TaskData, shuffled_batches
 from trainables.device import PRECISIONS, Machine, best_precision, find_device
@@ -33,7 +38,8 @@ Config = TypeVar("Config", bound=TrainConfig)
 class FeatureSource:
     """A source of features in place of images: the same order, the same views."""
 
-    store: FeatureStore
+    stores: tuple[FeatureStore, ...]
+    """Of each network; their features stand one after another."""
     labels: torch.Tensor
     rows: torch.Tensor
     """int64 (M,): the images of this source."""
@@ -44,13 +50,18 @@ class FeatureSource:
         return len(self.rows)
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Features of an image, by each network."""
+        return tuple(int(store.obtain(EVAL).shape[1]) for store in self.stores)
+
+    @property
     def width(self) -> int:
         """Features of an image."""
-        return int(self.store.obtain(EVAL).shape[1])
+        return sum(self.widths)
 
     def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
         """View (epoch - 1) mod num_views of each image, in a random order."""
-        features = self.tensor(Part("view", (epoch - 1) % self.num_views))
+        features = self.tensors(Part("view", (epoch - 1) % self.num_views))
         for members in shuffled_batches(len(self), batch_size, epoch, seed):
             yield self.batch(features, self.rows[members])
 
@@ -58,18 +69,37 @@ class FeatureSource:
         """The central crop of each image."""
         if not len(self):
             return
-        features = self.tensor(MIRRORED if mirrored else EVAL)
+        features = self.tensors(MIRRORED if mirrored else EVAL)
         for rows in self.rows.split(batch_size):
             yield self.batch(features, rows)
 
-    def tensor(self, part: Part) -> torch.Tensor:
-        """A part as a tensor: on the CPU the shared file itself, else a copy on the device."""
-        return self.machine.to_device(torch.from_numpy(self.store.obtain(part)))
+    def tensors(self, part: Part) -> list[torch.Tensor]:
+        """A part by each network: on the CPU the shared file itself, else a copy on the device."""
+        return [
+            self.machine.to_device(torch.from_numpy(store.obtain(part))) for store in self.stores
+        ]
 
-    def batch(self, features: torch.Tensor, rows: torch.Tensor) -> Batch:
+    def batch(self, features: Sequence[torch.Tensor], rows: torch.Tensor) -> Batch:
         """Some rows of the features, with their labels."""
-        chosen = features.index_select(0, rows.to(features.device))
-        return chosen, self.machine.to_device(self.labels.index_select(0, rows))
+        chosen = [each.index_select(0, rows.to(each.device)) for each in features]
+        inputs = chosen[0] if len(chosen) == 1 else torch.cat(chosen, 1)
+        return inputs, self.machine.to_device(self.labels.index_select(0, rows))
+
+    def scale(self) -> torch.Tensor:
+        """float32 (F,): a factor for each network's features that makes all of them equally large.
+
+        By the central crops of this source's images: afterwards the networks' features have the
+        same mean squared norm, and all together that of an average network's, so that a learning
+        rate means what it does for one.
+        """
+        rows = self.rows
+        norms = [
+            float(each.index_select(0, rows.to(each.device)).double().square().sum(1).mean())
+            for each in self.tensors(EVAL)
+        ]
+        wanted = sum(norms) / len(norms) ** 2
+        factors = [math.sqrt(wanted / norm) if norm else 1.0 for norm in norms]
+        return torch.tensor(factors).repeat_interleave(torch.tensor(self.widths))
 
 
 def settle_precision(config: Config) -> Config:
@@ -95,13 +125,16 @@ def load_features(data_dir: Path, config: DogBreedConfig) -> TaskData:
     config = settle_precision(config)
     data = load_large_images(data_dir, config)
     stores = {
-        array: make_store(data_dir, array, images_of(getattr(data, array)), config)
+        array: tuple(
+            make_store(data_dir, array, images_of(getattr(data, array)), part)
+            for part in parts(config)
+        )
         for array in ("train_valid", "test")
     }
 
     def source(images: LargeImages, array: str) -> FeatureSource:
-        store = stores[array]
-        return FeatureSource(store, images.labels, images.rows, images.num_views, images.machine)
+        kept = stores[array]
+        return FeatureSource(kept, images.labels, images.rows, images.num_views, images.machine)
 
     return dataclasses.replace(
         data,
@@ -121,7 +154,10 @@ def images_of(source: Source) -> LargeImages:
 def make_store(
     data_dir: Path, array: str, images: LargeImages, config: DogBreedConfig
 ) -> FeatureStore:
-    """The store of one of the arrays of `packed/`. Raises ValueError when it cannot be written."""
+    """One network's store of one of the arrays of `packed/`.
+
+    Raises ValueError when it cannot be written, or the weights cannot be had.
+    """
     root = data_dir / "features"
     try:
         root.mkdir(exist_ok=True)
@@ -132,20 +168,28 @@ def make_store(
         "shapes": hashlib.sha256(images.shapes.tobytes()).hexdigest(),
         "ids": hashlib.sha256(json.dumps(list(images.ids)).encode()).hexdigest(),
     }
-    return FeatureStore(root, images, content, backbone_digest(root, config), config)
+    alone = dataclasses.replace(images, ways=(preprocessing(config),))
+    return FeatureStore(root, alone, content, backbone_digest(root, config), config)
 
 
-def feature_work(data_dir: Path, config: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
+def feature_work(data_dir: Path, *configs: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
     """What a study, its retraining and its prediction need, in the order in which it is needed.
 
-    Trials can start when the first two are there. Nothing when the backbone is not frozen.
+    `configs`: one for each backbone that is searched. Parts that several of them need come once;
+    the first parts of all come first. Nothing for backbones that are not frozen.
     """
-    if config.unfreeze:
-        return []
+    works = [work_of(data_dir, config) for config in configs if not config.unfreeze]
+    in_order = itertools.chain(*itertools.zip_longest(*works))
+    found = {store.path(part): (store, part) for store, part in filter(None, in_order)}
+    return list(found.values())
+
+
+def work_of(data_dir: Path, config: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
+    """As `feature_work`, for one backbone."""
     data = load_features(data_dir, config)
     assert isinstance(data.train_valid, FeatureSource)
     assert isinstance(data.test, FeatureSource)
     numbers = range(min(data.train_valid.num_views, config.num_epochs))
     labelled = [EVAL, *(Part("view", number) for number in numbers)]
-    work = [(data.train_valid.store, part) for part in labelled]
-    return work + ([(data.test.store, EVAL)] if len(data.test) else [])
+    work = [(store, part) for part in labelled for store in data.train_valid.stores]
+    return work + [(store, EVAL) for store in data.test.stores if len(data.test)]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +14,13 @@ import torch
 import torchvision
 from filelock import FileLock, Timeout
 
+from trainables.backbones.specs import TIMM, name_and_size
 from trainables.config import DogBreedConfig
 from trainables.features.extractor import Extractor
 from trainables.features.files import Features, fill, open_features
-from trainables.features.views import EVAL_RATIO, MAX_ASPECT, MIN_ASPECT, eval_view
+from trainables.features.views import MAX_ASPECT, MIN_ASPECT
 from trainables.files import replacing
-from trainables.large_images import IMAGENET_MEAN, IMAGENET_STD, LargeImages
+from trainables.large_images import LargeImages
 
 VERSION = 2  # of what the code below and views.py compute
 POLL_SECONDS = 0.2  # between two looks for a file that another process computes
@@ -43,21 +45,23 @@ EVAL, MIRRORED = Part("eval"), Part("mirrored")
 
 @dataclass(frozen=True, eq=False)
 class FeatureStore:
-    """The features of all images of one packed array."""
+    """The features of all images of one packed array, by one network."""
 
     root: Path
     """data/<task>/features."""
     images: LargeImages
+    """With one way to prepare them."""
     content: dict[str, str]
     """Digests of the pixels, the shapes and the ids of the images."""
     backbone: str
     """Digest of the network's weights."""
     config: DogBreedConfig
-    """With a precision that is not `auto`."""
+    """Of one network (`specs.parts`), with a precision that is not `auto`."""
 
     def ingredients(self, part: Part) -> dict[str, object]:
         """Everything that changes the numbers of a part, but the view's number."""
-        views = self.images.views
+        views, way = self.images.views, self.images.ways[0]
+        name = name_and_size(self.config.backbone)[0]
         drawn = {
             "ids": self.content["ids"],
             "view_seed": views.seed,
@@ -65,19 +69,24 @@ class FeatureStore:
             "aspect": (MIN_ASPECT, MAX_ASPECT),
             "jitter": views.jitter,
         }
-        return {
+        found: dict[str, object] = {
             "version": VERSION,
             "torchvision": ".".join(torchvision.__version__.split(".")[:2]),
             "pixels": self.content["pixels"],
             "shapes": self.content["shapes"],
-            "image_size": views.size,
-            "transform": drawn if part.kind == "view" else {"resize": EVAL_RATIO},
-            "mean": IMAGENET_MEAN,
-            "std": IMAGENET_STD,
-            "backbone": self.config.backbone,
+            "image_size": way.size,
+            "transform": drawn if part.kind == "view" else {"resize": way.eval_ratio},
+            "mean": way.mean,
+            "std": way.std,
+            "backbone": name,
             "weights": self.backbone,
             "precision": self.config.precision,
         }
+        if way.interpolation != "bilinear":
+            found["interpolation"] = way.interpolation
+        if name.startswith(TIMM):
+            found["timm"] = ".".join(version("timm").split(".")[:2])
+        return found
 
     def folder(self, part: Part) -> Path:
         """Where the part's file is."""
@@ -126,26 +135,31 @@ class FeatureStore:
         yield from fill(self.path(part), len(self.images), lambda rows: compute(self, part, rows))
 
     def local(self) -> Compute:
-        """Computing in this process; the network is loaded once, when it is first needed."""
-        extractors: list[Extractor] = []
+        """Computing in this process; each network is loaded once, when it is first needed."""
+        extractors: dict[tuple[str, int], Extractor] = {}
 
         def compute(store: FeatureStore, part: Part, pieces: Sequence[range]) -> Iterator[Features]:
-            if not extractors:
-                extractors.append(store.extractor())
-            return extractors[0].features(store.images, lambda row: store.render(part, row), pieces)
+            extractor = extractors.get(store.network)
+            if extractor is None:
+                extractor = extractors[store.network] = store.extractor()
+            return extractor.features(store.images, lambda row: store.render(part, row), pieces)
 
         return compute
 
+    @property
+    def network(self) -> tuple[str, int]:
+        """What tells its network from others: the weights' digest and the image size."""
+        return self.backbone, self.images.ways[0].size
+
     def extractor(self) -> Extractor:
         """The network that makes the features."""
-        return Extractor(self.config, self.images.machine)
+        return Extractor(self.config, self.images.machine, self.images.ways[0].size)
 
-    def render(self, part: Part, row: int) -> torch.Tensor:
-        """float32 (3, size, size): one image under the part's transform."""
+    def render(self, part: Part, row: int) -> list[torch.Tensor]:
+        """float32 (3, size, size), alone in a list: one image under the part's transform."""
         if part.kind == "view":
             return self.images.view(row, part.number)
-        image = eval_view(self.images.image(row), self.images.views.size)
-        return image.flip(2) if part.kind == "mirrored" else image
+        return self.images.centre(row, part.kind == "mirrored")
 
 
 Compute = Callable[[FeatureStore, Part, Sequence[range]], Iterator[Features]]

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3
 ATTEMPTS = 10  # to find a crop that lies inside the image, as torchvision does
-EVAL_RATIO = 256 / 224  # short side over crop in the evaluation transform
+EVAL_RATIO = 256 / 224  # short side over crop in the notes' evaluation transform
 THIN = 8  # sides in this ratio: what is longer is cut before it is enlarged
 
 
@@ -28,8 +28,6 @@ THIN = 8  # sides in this ratio: what is longer is cut before it is enlarged
 class ViewSettings:
     """What the views of a study have in common."""
 
-    size: int
-    """Side of the result in pixels."""
     min_area: float
     """Smallest share of the image's area that a crop takes."""
     jitter: float
@@ -94,10 +92,17 @@ def central_crop(height: int, width: int) -> tuple[int, int, int, int]:
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def render_view(image: Tensor, view: View, size: int) -> Tensor:
+def render_view(image: Tensor, view: View, size: int, interpolation: str = "bilinear") -> Tensor:
     """Carry a view out: uint8 (3, H, W) -> float32 (3, size, size) in 0 to 1."""
     image = functional.resized_crop(
-        image, view.top, view.left, view.height, view.width, [size, size], antialias=True
+        image,
+        view.top,
+        view.left,
+        view.height,
+        view.width,
+        [size, size],
+        InterpolationMode(interpolation),
+        antialias=True,
     )
     image = functional.to_dtype(image, torch.float32, scale=True)
     if view.mirrored:
@@ -114,15 +119,17 @@ def render_view(image: Tensor, view: View, size: int) -> Tensor:
     return image
 
 
-def eval_view(image: Tensor, size: int) -> Tensor:
-    """The evaluation transform: resize the short side to 256/224 of `size`, cut the centre out.
+def eval_view(
+    image: Tensor, size: int, ratio: float = EVAL_RATIO, interpolation: str = "bilinear"
+) -> Tensor:
+    """The evaluation transform: resize the short side to `ratio` x `size`, cut the centre out.
 
     uint8 (3, H, W) -> float32 (3, size, size) in 0 to 1.
     """
     image = cut_thin(image)
-    short = round(size * EVAL_RATIO)
+    short = round(size * ratio)
     if min(image.shape[1:]) != short:
-        image = functional.resize(image, [short], antialias=True)
+        image = functional.resize(image, [short], InterpolationMode(interpolation), antialias=True)
     cut = functional.center_crop(image, [size, size])
     scaled: Tensor = functional.to_dtype(cut, torch.float32, scale=True)
     return scaled

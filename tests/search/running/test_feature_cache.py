@@ -198,7 +198,7 @@ def test_a_node_with_a_disk_of_its_own_computes_its_share_and_keeps_what_it_is_s
     work = feature_work(driver, config)
     store, part = work[1]
     wanted = store.obtain(part)
-    worker = FeatureWorker(feature_work, Here(tmp_path / "node"), config)  # type: ignore[arg-type]
+    worker = FeatureWorker(feature_work, Here(tmp_path / "node"), [config])  # type: ignore[arg-type]
     np.testing.assert_allclose(worker.features(1, range(3, 9)), wanted[3:9], rtol=0, atol=1e-5)
     there, same_part = worker.work[1]
     assert there.open(same_part) is None
@@ -207,7 +207,7 @@ def test_a_node_with_a_disk_of_its_own_computes_its_share_and_keeps_what_it_is_s
     with pytest.raises(Timeout):  # trials of the node wait for the next view
         there.lock().acquire(timeout=0)
 
-    sharing = FeatureWorker(feature_work, Here(driver), config)  # type: ignore[arg-type]
+    sharing = FeatureWorker(feature_work, Here(driver), [config])  # type: ignore[arg-type]
     sharing.keep(1, np.array(wanted))
     store.lock().acquire(timeout=0)  # the driver's, which a node that sees its disk leaves alone
 

@@ -113,7 +113,7 @@ def test_a_view_depends_on_seed_id_and_number_alone(dogs: Path, weights: Path) -
     store = store_of(dogs, config)
     part = Part("view", 1)
 
-    def render(row: int) -> torch.Tensor:
+    def render(row: int) -> list[torch.Tensor]:
         return store.render(part, row)
 
     def compute(batch: int, threads: int, pieces: list[range]) -> np.ndarray:

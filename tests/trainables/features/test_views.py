@@ -17,7 +17,7 @@ from trainables.features.views import (
     render_view,
 )
 
-SETTINGS = ViewSettings(size=224, min_area=0.08, jitter=0.4, seed=0)
+SETTINGS = ViewSettings(min_area=0.08, jitter=0.4, seed=0)
 SIZE = (256, 341)
 
 
@@ -37,7 +37,7 @@ def test_view_depends_on_seed_id_and_number_only() -> None:
     others = [
         draw_view(SETTINGS, "a", 1, *SIZE),
         draw_view(SETTINGS, "b", 0, *SIZE),
-        draw_view(ViewSettings(224, 0.08, 0.4, seed=1), "a", 0, *SIZE),
+        draw_view(ViewSettings(0.08, 0.4, seed=1), "a", 0, *SIZE),
     ]
     assert len({first, *others}) == 4
 
@@ -100,7 +100,7 @@ def test_crop_reaches_every_place() -> None:
 
 def test_long_image_falls_back_to_the_centre_as_torchvision() -> None:
     theirs = v2.RandomResizedCrop(224, scale=(0.9, 1.0)).make_params([torch.zeros(3, 100, 1000)])
-    view = draw_view(ViewSettings(224, 0.9, 0.0, 0), "x", 0, 100, 1000)
+    view = draw_view(ViewSettings(0.9, 0.0, 0), "x", 0, 100, 1000)
     ours = {name: getattr(view, name) for name in ("top", "left", "height", "width")}
     assert ours == {name: theirs[name] for name in ours}
 
@@ -135,7 +135,7 @@ def test_rendered_pixels_have_torchvisions_distribution() -> None:
             v2.ColorJitter(0.4, 0.4, 0.4),
         ]
     )
-    settings = ViewSettings(32, 0.08, 0.4, 0)
+    settings = ViewSettings(0.08, 0.4, 0)
     torch.manual_seed(0)
     theirs = torch.stack([transform(image) for _ in range(1500)]) / 255
     ours = torch.stack(

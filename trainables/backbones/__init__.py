@@ -1,0 +1,1 @@
+"""Pretrained networks without their last layer: names, weights, preprocessing, several joined."""
