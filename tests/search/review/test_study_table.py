@@ -33,7 +33,7 @@ def test_what_is_searched_fixed_and_conditional() -> None:
     assert knobs["lr_period"]["only_if"] == "schedule = step"
     assert (knobs["lr_period"]["unit"], knobs["dropout"]["unit"]) == ("epochs", "share")
     assert knobs["dropout"]["allowed"] == ">= 0, < 1"
-    assert knobs["image_size"]["study_setting"]
+    assert knobs["num_views"]["study_setting"]
     assert not knobs["lr"]["study_setting"]
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from search.errors import UsageError
 from search.plan import same_rungs
 from search.records.manifest import Manifest
+from search.study.feature_choices import feature_configs
 from search.study.loading import TASKS, load_study
 from search.study.overrides import customise
 from search.study.space import When
@@ -91,3 +92,36 @@ def test_a_resumed_search_keeps_the_rungs_that_its_trials_were_compared_at() -> 
     study = same_rungs(load_study("digits"), before)
     assert study.rungs == (3, 6)
     assert customise(study, sets=["grace_period=5"]).rungs == (5, 10)
+
+
+def test_a_searched_backbone_has_a_baseline_among_its_choices() -> None:
+    spec = "backbone=resnet18,timm/test_resnet,resnet18+timm/test_resnet"
+    study = customise(load_study("dog_breed"), sets=["weights=random"], ranges=[spec])
+    assert study.config.backbone == "resnet18"  # not resnet34, which nobody asked for
+    assert all(point["backbone"] == "resnet18" for point in study.points)
+    kept = customise(load_study("dog_breed"), ranges=["backbone=resnet18,resnet34"])
+    assert kept.config.backbone == "resnet34"
+
+
+def test_each_value_of_what_changes_features_is_a_configuration() -> None:
+    ranges = ["backbone=resnet18,resnet34", "image_size=64,96"]
+    study = customise(load_study("dog_breed"), ranges=ranges)
+    assert [(c.backbone, c.image_size) for c in feature_configs(study)] == [  # type: ignore[attr-defined]
+        ("resnet18", 64), ("resnet18", 96), ("resnet34", 64), ("resnet34", 96),
+    ]  # fmt: skip
+    assert feature_configs(load_study("dog_breed")) == [load_study("dog_breed").config]
+    assert feature_configs(load_study("digits")) == [load_study("digits").config]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("image_size=64..96", "list the values, such as image_size=224,320"),
+        ("backbone=resnet18,resnet_34", "did you mean resnet34?"),
+        ("weights=random,imagenet", "setting of the whole study"),
+    ],
+)
+def test_what_cannot_be_searched_of_a_backbone_is_one_line(spec: str, words: str) -> None:
+    with pytest.raises(UsageError, match="^[^\n]*$") as raised:
+        customise(load_study("dog_breed"), ranges=[spec])
+    assert words in str(raised.value)
