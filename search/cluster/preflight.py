@@ -215,14 +215,9 @@ def data_findings(data: PreparedData, answers: Sequence[tuple[Node, Answer]]) ->
 def named_files(study: Study) -> tuple[tuple[str, int], ...]:
     """Files that the configuration names by path, such as weights, with their sizes."""
     texts = [value for value in vars(study.config).values() if isinstance(value, str)]
-    values = [item for text in texts for item in (text, *named_values(text))]
-    paths = [Path(value) for value in dict.fromkeys(values) if "/" in value]
+    named = [item.partition(":")[2] for text in texts for item in text.split(",")]
+    paths = [Path(text) for text in [*texts, *named] if "/" in text]
     return tuple((str(p), p.stat().st_size) for p in paths if p.is_file())
-
-
-def named_values(text: str) -> list[str]:
-    """What the names of `NAME:VALUE,NAME:VALUE` have."""
-    return [item.partition(":")[2] for item in text.split(",")]
 
 
 def disk(free: dict[str, int], purpose: str) -> list[Finding]:

@@ -22,7 +22,7 @@ from search.errors import UsageError, UserError
 from search.files import read_json
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
-from search.finishing.retrain import load_retrained
+from search.finishing.retrained import load_retrained
 from search.records.versions import now, versions
 from search.study.study import Study
 from search.text import named

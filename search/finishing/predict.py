@@ -11,7 +11,7 @@ from data_prep.decode_files import decode_usable
 from data_prep.image_tree import find_images
 from data_prep.prepared import PreparedData
 from search.console import notice
-from search.finishing.retrain import load_retrained
+from search.finishing.retrained import load_retrained
 from search.finishing.submission import Predictions, make_submission, score
 from search.study.study import Study
 from trainables.loop import predict as predict_probabilities

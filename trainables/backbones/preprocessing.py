@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torchvision.models import get_model_weights
 
-from trainables.backbones.networks import file_of, published, timm_settings
+from trainables.backbones.networks import SAVED, file_of, published, timm_settings
 from trainables.backbones.specs import TIMM, name_and_size, parts
 from trainables.config import DogBreedConfig
 
@@ -33,6 +33,10 @@ class Preprocessing:
     mean: tuple[float, ...]
     """Of each channel, in 0 to 1."""
     std: tuple[float, ...]
+
+
+# Of every network, before they had their own: a model that was retrained then has nothing else.
+FORMER = Preprocessing(224, 256 / 224, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def preprocessing(config: DogBreedConfig) -> Preprocessing:
@@ -65,7 +69,7 @@ def own_preprocessing(config: DogBreedConfig) -> tuple[Preprocessing, bool]:
     """What the weights of one network were made for, and whether no other size will do."""
     name = name_and_size(config.backbone)[0]
     path = file_of(config.weights)
-    saved = saved_preprocessing(path).get(config.backbone) if path else None
+    saved = saved_preprocessing(path, config.backbone) if path else None
     if saved is not None:
         return saved, False
     if name.startswith(TIMM):
@@ -110,23 +114,22 @@ def of_timm(settings: Any) -> tuple[Preprocessing, bool]:
     return found, bool(settings.fixed_input_size)
 
 
-def saved_preprocessing(path: Path) -> dict[str, Preprocessing]:
-    """Each network's, as a retrained model's file says; empty for other files."""
+def saved_preprocessing(path: Path, part: str) -> Preprocessing | None:
+    """A network's, as a retrained model's file says; None for other files."""
     if path.suffix != ".safetensors":
-        return {}
+        return None
     try:
         with safe_open(path, "pt") as file:
-            told = (file.metadata() or {}).get(KEY, "{}")
-        return {
-            part: Preprocessing(
-                **{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])}
-            )
-            for part, entry in json.loads(told).items()
-        }
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError):
-        return {}  # whoever loads the tensors says what is wrong with the file
+            told, names = file.metadata() or {}, file.keys()
+        if KEY not in told:
+            retrained = any(name.startswith(SAVED) for name in names)
+            return FORMER if retrained else None
+        entry = json.loads(told[KEY])[part]
+        return Preprocessing(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+        return None  # whoever loads the tensors says what is wrong with the file
 
 
 def saved_metadata(config: DogBreedConfig) -> dict[str, str]:
-    """The metadata from which `saved_preprocessing` reads it again."""
+    """The metadata from which `saved_preprocessing` reads them."""
     return {KEY: json.dumps({part.backbone: asdict(preprocessing(part)) for part in parts(config)})}

@@ -28,7 +28,7 @@ from search.files import read_json, write_json
 from search.finishing import export_formats
 from search.finishing.export import plain_network
 from search.finishing.inputs import Inputs
-from search.finishing.retrain import load_retrained
+from search.finishing.retrained import load_retrained
 from search.study.loading import load_study
 from search.study.study import Study
 from tests.dog_features import random_weights, small_config

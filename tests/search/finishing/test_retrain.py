@@ -17,7 +17,8 @@ from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import load
 from search.files import read_json, write_json
-from search.finishing.retrain import load_retrained, retrain
+from search.finishing.retrain import retrain
+from search.finishing.retrained import load_retrained
 from search.records.ledger import LEDGER, METRICS, Ledger
 from search.records.manifest import describe_search, write_manifest
 from search.review.predictions import load_verdicts

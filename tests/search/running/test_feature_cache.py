@@ -22,6 +22,7 @@ from search.records.ledger import read_events
 from search.running.feature_workers import FeatureWorker, worker_options
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.dog_features import made_up_dogs, random_weights, small_config
+from tests.tiny_networks import EFFICIENTNET, RESNET, tiny_weights
 from trainables.features.source import feature_work
 
 pytestmark = RAY_WARNS
@@ -124,6 +125,46 @@ def test_predicting_later_needs_neither_weights_nor_store(finished: tuple[Path, 
         np.testing.assert_allclose(by_images, wanted, atol=0.02)
     finally:
         (folder / "away.pt").rename(weights)
+
+
+@pytest.mark.slow
+def test_a_searched_backbone_from_an_empty_store_to_a_model_for_others(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    (tmp_path / "download").symlink_to(finished[0] / "download")
+    joined = f"{RESNET}+{EFFICIENTNET}"
+    sets = [f"weights={tiny_weights(tmp_path)}", "image_size=48", "scheduler=none", "hidden=0"]
+    words = ["--num-samples", "4", "--num-epochs", "2", *(w for s in sets for w in ("--set", s))]
+    words += ["--range", f"backbone={RESNET},{EFFICIENTNET},{joined}"]
+    told = resnet_tune(*command(tmp_path, "run", "one", *words)).err
+    for name in (RESNET, EFFICIENTNET):
+        assert f"backbone {name}: weights test_" in told
+        assert f"24 images x 2 views and 2 evaluation files = 76 images through {name} " in told
+    assert "features: in all about" in told
+    before = files(tmp_path)
+    assert len(before) == 2 * 4
+    search = load(tmp_path / "results" / "dog_breed" / "one")
+    records = list(search.records.values())
+    assert {record.status for record in records} == {"completed"}
+    assert records[0].config["backbone"] == RESNET
+    assert all(r.facts["weights"].startswith(r.config["backbone"][:9]) for r in records)
+    assert len({record.config["backbone"] for record in records}) > 1
+    again = resnet_tune(*command(tmp_path, "search", "two", *words))
+    assert "images through" not in again.err
+    assert files(tmp_path) == before
+    chosen = next(r.trial_id for r in records if r.config["backbone"] == joined)
+    resnet_tune("retrain", str(search.path), "--trial", chosen)
+    exported = ["export", str(search.path), "--format", "onnx"]
+    assert "as the retrained model's within" in resnet_tune(*exported).out
+    card = json.loads((search.path / "export" / "model.onnx.json").read_text())
+    assert card["input"]["shape"] == ["N", 3 * len(card["input"].get("ways", [0])), 48, 48]
+    photos = tmp_path / "data" / "dog_breed" / "test" / "unknown"
+    out = ["--out", str(tmp_path / "by_images.csv")]
+    wanted = pd.read_csv(search.path / "submission.csv").set_index("id")
+    shutil.rmtree(tmp_path / "data" / "dog_breed" / "features")
+    resnet_tune("predict", str(search.path), "--images", str(photos), *out)
+    found = pd.read_csv(out[1]).set_index("id").loc[wanted.index]
+    np.testing.assert_allclose(found, wanted, atol=0.02)  # not folded, perhaps in bfloat16
 
 
 SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random"]
