@@ -96,3 +96,13 @@ def test_mistakes_are_one_line(backbone: str, weights: str, words: str) -> None:
     with pytest.raises(ValueError, match="^[^\n]*$") as raised:
         preprocessing(config(backbone, weights))
     assert words in str(raised.value)
+
+
+def test_a_model_of_an_earlier_version_gets_the_images_that_it_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"backbone.features.0.0.weight": torch.zeros(1)}, path)
+    found = preprocessing(config("efficientnet_b0", str(path), image_size=224))
+    assert (found.interpolation, found.mean) == ("bilinear", IMAGENET_MEAN)
+    assert round(224 * found.eval_ratio) == 256
