@@ -77,6 +77,11 @@ def dataset_task(preparation: Preparation) -> str:
             if preparation.source is None:
                 raise UsageError(f"{task} needs --source DIR; once prepared, TASK is {task}-NAME")
             name = re.sub(r"[^A-Za-z0-9]+", "-", preparation.source.resolve().stem).strip("-")
+            if not name:
+                raise UsageError(
+                    f"--source {preparation.source} has no letter or digit to name the data set by:"
+                    " add --dataset NAME"
+                )
         else:
             return task
     if not DATASET.fullmatch(name or ""):

@@ -82,7 +82,7 @@ class DigitsConfig(TrainConfig):
     lr: Annotated[Positive, Unit("factor")] = 0.05
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """The network is so small that casting costs more than faster products gain."""
+    """Of the matrix products; the network is so small that casting costs more than it gains."""
     width: Annotated[int, Field(ge=4, le=512), Unit("channels")] = 32
     """Channels of the first stage; the second has twice as many."""
     margin: Annotated[int, Field(ge=0, le=4), Unit("pixels")] = 1

@@ -102,6 +102,7 @@ def test_what_is_trained_goes_by_the_size_and_the_sample(
     [
         (["prepare", "images"], "images needs --source DIR; once prepared, TASK is images-NAME"),
         (["prepare", "images", "--source", ".", "--dataset", "a/b"], "--dataset a/b: use letters"),
+        (["prepare", "images", "--source", "鸟类"], "to name the data set by: add --dataset NAME"),
         (["search", "images-none"], "run `resnet-tune prepare images-none`"),
         (["search", "image"], "did you mean images?"),
     ],

@@ -126,7 +126,7 @@ def test_one_image_beside_a_broken_one(
     (folder / "empty.png").touch()
     (folder / "gone.png").symlink_to(tmp_path / "nowhere")
     (folder / "x.jpg").mkdir()
-    shutil.copy(folder / "three.tif", os.fsencode(folder) + b"/b\xe4r.tif")
+    shutil.copy(folder / "three.tif", folder / os.fsdecode(b"b\xe4r.tif"))
     out = tmp_path / "out.csv"
     arguments = ["predict", str(alone), "--images", str(folder), "--out", str(out)]
     assert guarded(arguments, debug=True) == 0
