@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from data_prep.image_tree import ImageTree
+from data_prep.safe_names import composed
 
 
 def without_wrappers(tree: ImageTree, names: Collection[str]) -> ImageTree:
@@ -43,14 +44,15 @@ def top_folder(path: str) -> str:
 
 def class_labels(tree: ImageTree) -> dict[str, str]:
     """Path of each image in a class folder, at any depth -> the class."""
-    return {path: top for path in tree.files if (top := top_folder(path))}
+    return {path: composed(top) for path in tree.files if (top := top_folder(path))}
 
 
 def empty_classes(tree: ImageTree) -> list[str]:
     """Class folders without a usable image: empty ones, and those with other files only."""
     used = set(class_labels(tree).values())
     tops = {top_folder(path) or path for path in tree.others}
-    return sorted(top for top in tops - used if is_folder(tree.folder / top))
+    empty = {composed(top) for top in tops if is_folder(tree.folder / top)}
+    return sorted(empty - used)
 
 
 def is_folder(path: Path) -> bool:

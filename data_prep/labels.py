@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from data_prep.columns import id_place, label_place, with_header
 from data_prep.layout import SourceOptions
 from data_prep.matching import Matches, match
-from data_prep.safe_names import is_line
+from data_prep.safe_names import composed, is_line
 from data_prep.tables import Table
 
 Rows = Sequence[tuple[str, str]]
@@ -45,7 +45,7 @@ def read_labels(
     table = with_header(table, paths)
     ids = id_place(table, paths, options.id_column)
     labels = label_place(table, ids, options.label_column, expected)
-    rows = list(zip(table.column(ids), table.column(labels), strict=True))
+    rows = list(zip(table.column(ids), map(composed, table.column(labels)), strict=True))
     good = [(name, label) for name, label in rows if is_line(name) and is_line(label)]
     matches = match((name for name, _ in good), paths)
     images, said = by_image(good, matches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from data_prep.files import is_plain_name
@@ -23,6 +24,11 @@ def is_line(text: str) -> bool:
     except UnicodeEncodeError:  # lone surrogates: bytes that are no text
         return False
     return True
+
+
+def composed(text: str) -> str:
+    """The label with each accented letter as one character: macOS writes folder names in two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def safe_names(texts: Iterable[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Literal
 from data_prep.columns import INDEX, id_place, is_label_name, plain
 from data_prep.files import to_json
 from data_prep.matching import match
+from data_prep.safe_names import composed
 from data_prep.tables import Table
 
 
@@ -123,13 +124,13 @@ def label_column(
 
 def class_meant(column: str, classes: Sequence[str]) -> str | None:
     """The class of a column: of the same name, or the only one that differs in capitals alone."""
-    if column in classes:
-        return column
+    if composed(column) in classes:
+        return composed(column)
     near = [name for name in classes if plain(name) == plain(column)]
     return near[0] if len(near) == 1 else None
 
 
 def unknown_labels(table: Table, place: int | None, classes: Sequence[str]) -> list[str]:
     """Labels in the sample that are no class; none where all are fillers, such as 0."""
-    labels = set(table.column(place)) - {""} if place is not None else set()
+    labels = set(map(composed, table.column(place))) - {""} if place is not None else set()
     return sorted(labels - set(classes)) if labels & set(classes) else []

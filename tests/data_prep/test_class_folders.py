@@ -167,6 +167,23 @@ def test_words_in_the_names_of_classes_make_no_parts(tmp_path: Path) -> None:
     assert prepared(write_images(tmp_path / "in", names)).classes == ("bus", "night_train")
 
 
+def test_names_that_look_alike_are_one_class(tmp_path: Path) -> None:
+    accent, letter = "Ba\u0308r", "B\u00e4r"  # as macOS writes it, and as others do
+    names = [f"{name}/{n}{label}.png" for n in range(5) for label, name in enumerate([accent, "x"])]
+    write_images(tmp_path / "in" / "train", names)
+    write_images(tmp_path / "in" / "valid", [f"{letter}/v.png", "x/w.png"], first=500)
+    write_images(tmp_path / "in" / "test", [f"{letter}/t.png"], first=700)
+    (tmp_path / "in" / "sample_submission.csv").write_text(f"id,{accent},x\nt,.5,.5\n")
+    data = prepared(tmp_path / "in")
+    assert data.classes == (letter, "x")
+    assert data.test_labels is not None
+    assert data.test_labels.read_text() == f"id,label\nt,{letter}\n"
+    assert data.sample is not None
+    assert (data.sample.class_columns, data.sample.classes) == ((accent, "x"), (letter, "x"))
+    table = write_table(tmp_path / "table", [("a", accent), ("b", letter), ("c", "x"), ("d", "x")])
+    assert prepared(table).classes == (letter, "x")
+
+
 def test_test_folders_that_are_no_classes_are_no_key(tmp_path: Path) -> None:
     write_images(tmp_path / "in" / "train", FILES)
     write_images(tmp_path / "in" / "test", ["unknown/1.png", "unknown/2.png"], first=700)
