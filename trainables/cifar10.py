@@ -34,7 +34,7 @@ WHITEN_NOISE = 0.01  # added to the variances, so that the finest patterns are n
 # reflected images; and the mean over the mirror image in the final prediction.
 RECIPE = dataclasses.replace(
     CONFIG,
-    lr=0.2,
+    batch_size=128,
     bias_lr=8.0,
     whiten=True,
     crop="reflect",

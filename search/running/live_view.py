@@ -39,11 +39,14 @@ class LiveView(Watcher):
         mode: str,
         num_samples: int,
         num_epochs: int,
+        expected_epochs: float,
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock` gives seconds; the records are the ledger's and change under the view."""
-        self.progress = Progress(ledger_records, metric, mode, num_samples, num_epochs, clock)
+        self.progress = Progress(
+            ledger_records, metric, mode, num_samples, num_epochs, expected_epochs, clock
+        )
         self.console: Console | None = console
         self.clock = clock
         self.shown = clock()

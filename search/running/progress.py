@@ -25,14 +25,16 @@ class Progress:
         mode: str,
         num_samples: int,
         num_epochs: int,
+        expected_epochs: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives seconds."""
+        """`expected_epochs` are those of all trials together; `clock` gives seconds."""
         self.records = records
         self.metric = metric
         self.mode = mode
         self.num_samples = num_samples
         self.num_epochs = num_epochs
+        self.expected_epochs = expected_epochs
         self.clock = clock
         self.begun = clock()
         self.epochs_before = sum(record.epochs for record in records.values())
@@ -99,26 +101,29 @@ class Progress:
         return ", ".join(f"{count} {status}" for status, count in counted.most_common())
 
     def saved(self) -> str:
-        """The epochs that stopped and paused trials have not trained, so far."""
-        settled = [r for r in self.records.values() if r.status in FINISHED or r.status == "paused"]
-        early = [r for r in settled if r.status in ("stopped", "paused")]
-        epochs = sum(max(0, self.num_epochs - record.epochs) for record in early)
+        """The epochs that stopped trials have not trained; a paused one may yet train its own."""
+        ended = [r for r in self.records.values() if r.status in FINISHED]
+        stopped = [r for r in ended if r.status == "stopped"]
+        epochs = sum(max(0, self.num_epochs - record.epochs) for record in stopped)
         if not epochs:
             return "no epochs saved yet"
-        share = epochs / (len(settled) * self.num_epochs)
+        share = epochs / (len(ended) * self.num_epochs)
         return f"{epochs} epochs saved by early stopping ({share:.0%})"
 
     def left(self) -> str:
-        """A rough estimate of the time left, from the epochs that trials have taken so far."""
-        pausing = [r for r in self.records.values() if self.status(r) != "running" and r.epochs]
-        done = sum(r.epochs for r in self.records.values()) - self.epochs_before
-        elapsed = self.clock() - self.begun
-        if not pausing or done <= 0:
+        """A rough estimate of the time left, at the pace of this session's epochs so far.
+
+        To come is what the rungs let expect of all trials together, less what has been trained; at
+        least an epoch of each trial that runs or has not begun.
+        """
+        trained = sum(record.epochs for record in self.records.values())
+        done = trained - self.epochs_before
+        if done <= 0:
             return "time left unknown yet"
-        mean = sum(r.epochs for r in pausing) / len(pausing)
-        to_come = max(0, self.num_samples - len(self.records)) * mean
-        to_come += sum(max(1.0, mean - record.epochs) for record in self.running())
-        return f"about {duration(to_come * elapsed / done)} left"
+        least = len(self.running()) + max(0, self.num_samples - len(self.records))
+        to_come = max(self.expected_epochs - trained, least)
+        pace = (self.clock() - self.begun) / done
+        return f"about {duration(to_come * pace)} left"
 
     def elapsed(self) -> str:
         """Wall time of this session."""

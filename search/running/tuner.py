@@ -13,6 +13,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 
 from search import console
+from search.cluster.check import expected_epochs
 from search.cluster.environment import Place, trial_request
 from search.cluster.resources import trial_slots
 from search.records.best import choose_best
@@ -92,6 +93,7 @@ def run_tuner(
         study.mode,
         study.num_samples,
         study.num_epochs,
+        expected_epochs(study),
         console.err,
     )
     searcher = make_searcher(study, options, place, ledger, retries)

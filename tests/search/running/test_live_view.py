@@ -45,7 +45,14 @@ class Stage:
             legacy_windows=False,
         )
         self.view = LiveView(
-            self.records, "valid_acc", "max", self.num_samples, 9, console, clock=lambda: self.time
+            self.records,
+            "valid_acc",
+            "max",
+            self.num_samples,
+            9,
+            5.0 * self.num_samples,
+            console,
+            clock=lambda: self.time,
         )
 
     @property
@@ -143,14 +150,19 @@ def test_unfinished_trials_of_an_earlier_session_wait() -> None:
     assert stage.view.progress.counts() == "1 waiting"
 
 
-def test_stopped_and_paused_trials_save_epochs() -> None:
-    stage = Stage(terminal=False)
-    told: list[tuple[Status, int]] = [("completed", 9), ("stopped", 3), ("paused", 1)]
+def test_stopped_trials_save_epochs_and_those_that_wait_may_not() -> None:
+    stage = Stage(terminal=False, num_samples=8)  # 40 epochs are expected
+    told: list[tuple[Status, int]] = [("paused", 1), ("completed", 9), ("stopped", 3)]
     for number, (status, epochs) in enumerate(told):
         history: dict[int, dict[str, float]] = {epoch: {} for epoch in range(1, epochs + 1)}
         trial_id = f"t{number:04d}"
         stage.records[trial_id] = TrialRecord(trial_id, {}, status=status, history=history)
-    assert stage.view.progress.saved() == "14 epochs saved by early stopping (52%)"
+        stage.time += 2.0 * epochs
+        if status == "paused":
+            assert stage.view.progress.saved() == "no epochs saved yet"
+            assert stage.view.progress.left() == "about 1m18s left"  # 39 epochs of 2 s
+    assert stage.view.progress.saved() == "6 epochs saved by early stopping (33%)"
+    assert stage.view.progress.left() == "about 54s left"  # 40 - 13 epochs
 
 
 def test_an_error_in_the_view_is_told_once_and_does_not_reach_ray() -> None:
@@ -183,7 +195,9 @@ def test_hostile_text_cannot_steer_the_terminal() -> None:
 
 
 def test_ray_can_pickle_it_at_any_moment() -> None:
-    view = LiveView({}, "valid_acc", "max", 4, 9, Console(file=io.StringIO(), force_terminal=True))
+    view = LiveView(
+        {}, "valid_acc", "max", 4, 9, 20, Console(file=io.StringIO(), force_terminal=True)
+    )
     view.setup()
     copy = pickle.loads(pickle.dumps(view))
     copy.on_step_end(0, [])
