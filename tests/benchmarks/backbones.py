@@ -1,0 +1,254 @@
+"""What a backbone is worth, alone and joined: dogs that nothing has seen, after a search for each.
+
+    python -m tests.benchmarks.backbones [--quick] [--data DIR]
+
+The shared dogs, 20 of each of 120 breeds, are split at random five times into 12 to train on, 4 to
+validate on and 4 held out. For each split and backbone the study `dog_breed` with a linear head is
+searched with 32 trials by its own sampler and scheduler (`simulator.py`, one worker; trials train
+for real, as far as they are let), the chosen configuration is trained once on the 16, as `retrain`
+does, and predicts the held-out ones. Features of 4 views and the central crop come from the store,
+which is kept with `--data`, so that each image passes each network once for all splits.
+
+Errors are standard errors over the splits; those of differences are of the differences split by
+split. The dogs are a subset of ImageNet: these networks have seen many of them.
+
+The last line is one JSON object: `backbones` (name -> `log_loss`, `accuracy` and their `error`),
+`against_better` (name -> mean difference in log loss against the better single network, and its
+error) and `joined_ratio` (joined over the better single one, log loss).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from data_prep.dog_breed import LAYOUT
+from data_prep.prepare import prepare
+from search.schedulers.asha import make_scheduler
+from search.schedulers.searcher import AshaSearcher
+from search.schedulers.whole import WholeBudget
+from search.study.loading import load_study
+from search.study.overrides import customise
+from search.study.study import Study
+from tests.benchmarks.shared import shared_data
+from tests.benchmarks.simulator import SimulatedTrial, Simulation
+from tests.dog_features import REAL_WEIGHTS, features_of
+from trainables.config import DogBreedConfig
+from trainables.data import TaskData
+from trainables.dog_breed import load_data, start_head
+from trainables.features.source import feature_work
+from trainables.loop import evaluate, fit
+from trainables.reporting import knobs_of
+
+MOBILENET, LITE0 = "mobilenet_v2", "timm/tf_efficientnet_lite0"
+JOINED, TWO_SIZES = f"{MOBILENET}+{LITE0}", f"{MOBILENET}+{MOBILENET}@160"
+LITE0_WEIGHTS = Path("weights", "tf_efficientnet_lite0_timm_layout.safetensors")
+SPLITS, TRIALS, EPOCHS, VIEWS = 5, 32, 12, 4
+HELD_OUT, VALID = 0.2, 0.25  # the second of what the first leaves
+
+
+def study_of(backbone: str, trials: int, seed: int) -> Study:
+    """`dog_breed` with a linear head on a backbone of the shared weights."""
+    files = {MOBILENET: shared_data() / REAL_WEIGHTS, LITE0: shared_data() / LITE0_WEIGHTS}
+    weights = ",".join(f"{name}:{path}" for name, path in files.items())
+    sets = [f"weights={weights}", f"backbone={backbone}", "hidden=0", f"num_views={VIEWS}"]
+    study = load_study("dog_breed")
+    return customise(study, sets=sets, num_samples=trials, num_epochs=EPOCHS, seed=seed)
+
+
+def config_of(study: Study) -> DogBreedConfig:
+    """Its baseline."""
+    assert isinstance(study.config, DogBreedConfig)
+    return study.config
+
+
+def prepared(folder: Path) -> Path:
+    """The shared dogs, prepared in `folder`/dog_breed."""
+    root = folder / "dog_breed"
+    with (
+        tempfile.TemporaryDirectory() as source,
+        tarfile.open(shared_data() / "dog_kaggle_120x20_short256.tar") as archive,
+    ):
+        archive.extractall(source, filter="data")
+        (labels,) = Path(source).rglob("labels.csv")
+        prepare(LAYOUT, labels.parent, root)
+    return root
+
+
+def compute(root: Path, backbones: list[str]) -> None:
+    """Fill the store."""
+    work = feature_work(root, *(config_of(study_of(name, 1, 0)) for name in backbones))
+    missing = [(store, part) for store, part in work if store.open(part) is None]
+    if missing:
+        calculate = missing[0][0].local()
+        for store, part in missing:
+            begun = time.monotonic()
+            count = sum(store.fill(part, calculate))
+            rate = count / (time.monotonic() - begun)
+            print(f"{store.config.backbone} {part.name}: {rate:.0f} images/s", flush=True)
+
+
+class Heads(Simulation):
+    """A search whose trials train heads; `chosen` is the configuration that validated best."""
+
+    def __init__(self, study: Study, data: TaskData) -> None:
+        self.study, self.data = study, data
+        self.running: dict[str, Iterator[dict[str, float]]] = {}
+        self.looks: list[tuple[float, int, float, DogBreedConfig]] = []
+        searcher = AshaSearcher(
+            study.space,
+            metric=study.metric,
+            mode=study.mode,
+            num_samples=study.num_samples,
+            num_epochs=study.num_epochs,
+            grace_period=study.first_rung,
+            whole=WholeBudget(study.finish_presets, study.audit_share, study.seed),
+            baseline=dataclasses.asdict(study.config),
+            enqueue=[(point, "user") for point in study.points],
+            seed=study.seed,
+        )
+        super().__init__(
+            searcher,
+            make_scheduler(searcher),
+            lambda config: np.zeros(study.num_epochs),
+            metric=study.metric,
+            num_workers=1,
+            seed=study.seed,
+        )
+
+    def config(self, trial: SimulatedTrial) -> DogBreedConfig:
+        """The trial's."""
+        return dataclasses.replace(config_of(self.study), **knobs_of(trial.config))
+
+    def metrics(self, trial: SimulatedTrial) -> dict[str, float]:
+        """Train one epoch more."""
+        config = self.config(trial)
+        if trial.trial_id not in self.running:
+            state = start_head(config, self.data, features_of(self.data.train).width)
+            epochs = fit(state, self.data.train, self.data.valid, config, self.study.metric)
+            self.running[trial.trial_id] = epochs
+        found = next(self.running[trial.trial_id])
+        look = found[self.study.metric], trial.epoch, found["averaged"], config
+        self.looks.append(look)
+        return found
+
+    def note(self, trial: SimulatedTrial, value: float) -> None:
+        """Every look is kept by `metrics`."""
+
+    def chosen(self) -> tuple[DogBreedConfig, int, bool]:
+        """Configuration, epoch, and whether the average was the model."""
+        _, epoch, averaged, config = min(self.looks, key=lambda look: look[0])
+        return config, epoch, bool(averaged)
+
+
+def held_out(study: Study, everything: TaskData, labels: np.ndarray, seed: int) -> dict[str, float]:
+    """Log loss and accuracy of one split."""
+    rest, out = next(splitter(HELD_OUT, seed).split(labels, labels))
+    train, valid = next(splitter(VALID, seed).split(rest, labels[rest]))
+    data = dataclasses.replace(
+        everything,
+        train=of_rows(everything, rest[train]),
+        valid=of_rows(everything, rest[valid]),
+        train_valid=of_rows(everything, rest),
+    )
+    search = Heads(study, data)
+    search.run(10**9)
+    config, epochs, averaged = search.chosen()
+    state = start_head(config, data, features_of(data.train).width)
+    for metrics in fit(state, data.train_valid, None, config):
+        if metrics["epoch"] >= epochs:
+            break
+    state.averaged = averaged
+    found = evaluate(state.model, of_rows(everything, out), config)
+    return {"log_loss": found["valid_loss"], "accuracy": found["valid_acc"]}
+
+
+def splitter(share: float, seed: int) -> StratifiedShuffleSplit:
+    """One split at random, the same share of each breed."""
+    return StratifiedShuffleSplit(1, test_size=share, random_state=seed)
+
+
+def of_rows(data: TaskData, rows: np.ndarray) -> Any:
+    """A source of some of the labelled images."""
+    return dataclasses.replace(features_of(data.train_valid), rows=torch.from_numpy(rows))
+
+
+def compare(root: Path, backbones: list[str], splits: int, trials: int) -> dict[str, Any]:
+    """Print a line for each backbone; the content of the JSON line."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    print(f"{'backbone':46s} log loss        accuracy        against the better single one")
+    for name in backbones:
+        study = study_of(name, trials, 0)
+        everything = load_data(root, config_of(study))
+        labels = features_of(everything.train_valid).labels.numpy()
+        rows = [
+            held_out(dataclasses.replace(study, seed=seed), everything, labels, seed)
+            for seed in range(splits)
+        ]
+        found[name] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+        better = min(
+            (found[n]["log_loss"] for n in found if "+" not in n), key=lambda losses: losses.mean()
+        )
+        cells = [f"{v.mean():.3f} +- {error(v):.3f}" for v in found[name].values()]
+        difference = found[name]["log_loss"] - better
+        cells.append(f"{difference.mean():+.3f} +- {error(difference):.3f}")
+        print(f"{name:46s} " + "  ".join(cells), flush=True)
+    return {
+        "backbones": {
+            name: {
+                **{key: round(float(v.mean()), 4) for key, v in values.items()},
+                "error": {key: round(error(v), 4) for key, v in values.items()},
+            }
+            for name, values in found.items()
+        },
+        "against_better": {
+            name: [
+                round(float(value), 4)
+                for value in (
+                    (values["log_loss"] - better).mean(),
+                    error(values["log_loss"] - better),
+                )
+            ]
+            for name, values in found.items()
+        },
+        "joined_ratio": round(float(found[JOINED]["log_loss"].mean() / better.mean()), 4),
+    }
+
+
+def error(values: np.ndarray) -> float:
+    """Standard error of the mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def main() -> None:
+    """Print the table and, last, the JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two splits, eight trials; indicative")
+    parser.add_argument("--data", type=Path, help="keep the prepared dogs and their features here")
+    options = parser.parse_args()
+    backbones = [MOBILENET, LITE0, JOINED, *([] if options.quick else [TWO_SIZES])]
+    print(
+        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__},"
+        f" Python {platform.python_version()}"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        root = prepared(options.data or Path(temporary))
+        compute(root, backbones)
+        splits, trials = (2, 8) if options.quick else (SPLITS, TRIALS)
+        print(json.dumps(compare(root, backbones, splits, trials)))
+
+
+if __name__ == "__main__":
+    main()
