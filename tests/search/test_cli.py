@@ -69,6 +69,13 @@ def test_the_contracts_commands_are_there() -> None:
         (["search", "digits", "--range", "lr=-1..1"], 2, "--range lr=-1..1"),
         (["search", "digits", "--range", "lrr=0..1"], 2, "did you mean lr?"),
         (["search", "dog_breed", "--range", "num_views=1..9"], 2, "setting of the whole study"),
+        (["search", "dog_breed", "--set", "backbone=timm/resnet_34"], 2, "did you mean timm/"),
+        (["search", "dog_breed", "--set", "weights=IMAGENET1K_V9"], 2, "has IMAGENET1K_V1"),
+        (
+            ["search", "dog_breed", "--set", "weights=random", "--set", "backbone=squeezenet1_1"],
+            2,
+            "not in a linear layer",
+        ),
         (["search", "digits", "--num-samples", "0"], 2, "--num-samples"),
         (["search", "digits", "--num-samples", "many"], 2, "--num-samples"),
         (["search", "digits", "--time-budget", "soon"], 2, "write it like 90s"),
