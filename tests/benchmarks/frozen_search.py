@@ -13,7 +13,8 @@ hold all of it open. Counted is memory of their own (anonymous pages); the pages
 they share, stand beside it: over all processes they must not exceed its size.
 
 The last line is one JSON object: `ratio` (the smaller of the two backbones'), `network_share` (of
-the threads' wall time from the first image to the last file; the smaller),
+the threads' wall time from the first image to the last file; the smaller), `joined_over_sum` (the
+time for both networks' features joined over each one's alone, added up),
 `rss_growth_mb_per_trial`, and `memory` and `backbones` with all figures.
 """
 
@@ -24,6 +25,7 @@ import dataclasses
 import json
 import multiprocessing
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -108,6 +110,26 @@ def compute_everything(folder: Path, config: DogBreedConfig) -> tuple[float, flo
     ended = time.perf_counter()
     share = extractor.network_seconds / extractor.num_threads / (ended - loaded)
     return ended - begun, share
+
+
+def joined_over_sum(folder: Path, config: DogBreedConfig, other: DogBreedConfig) -> float:
+    """Seconds for the features of two joined networks over those of each alone, one after another.
+
+    Each from an empty store. Both once more at first, unmeasured: to warm up files and libraries.
+    """
+    weights = ",".join(f"{each.backbone}:{each.weights}" for each in (config, other))
+    both = f"{config.backbone}+{other.backbone}"
+    joined = dataclasses.replace(config, backbone=both, weights=weights)
+    times = []
+    for each in (joined, config, other, joined):
+        shutil.rmtree(folder / "features", ignore_errors=True)
+        begun = time.perf_counter()
+        work = find_work(folder, each)
+        compute = work[0][0].local()
+        for store, part in work:
+            list(store.fill(part, compute))
+        times.append(time.perf_counter() - begun)
+    return times[3] / (times[1] + times[2])
 
 
 def train_head(folder: Path, config: DogBreedConfig) -> None:
@@ -246,6 +268,8 @@ def main() -> None:
                 f" {times.network_share:7.0%}",
                 flush=True,
             )
+        joined = joined_over_sum(dogs, *configs(folder).values())
+        print(f"both joined: {joined:.2f} of the time that each alone takes, added up", flush=True)
         config = dataclasses.replace(CONFIG, num_epochs=EPOCHS, weights="random", device="cpu")
         used = measure_memory(folder, config, 1022 if quick else 10222, 512)
     print(
@@ -258,6 +282,7 @@ def main() -> None:
             {
                 "ratio": round(min(times["ratio"] for times in found.values()), 1),
                 "network_share": round(min(t["network_share"] for t in found.values()), 3),
+                "joined_over_sum": round(joined, 3),
                 "rss_growth_mb_per_trial": round(used["growth_mb"], 2),
                 "memory": {key: round(value, 2) for key, value in used.items()},
                 "backbones": {

@@ -94,7 +94,7 @@ class FeatureSource:
         """
         rows = self.rows
         norms = [
-            float(each.index_select(0, rows.to(each.device)).double().square().sum(1).mean())
+            float(each.index_select(0, rows.to(each.device)).square().sum(1).mean())
             for each in self.tensors(EVAL)
         ]
         wanted = sum(norms) / len(norms) ** 2
