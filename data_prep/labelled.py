@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.class_folders import class_labels, empty_classes, without_wrappers
 from data_prep.columns import id_place, is_label_name, label_place
-from data_prep.image_names import stem, suffix
+from data_prep.image_names import stem, suffix, without_suffix
 from data_prep.image_tree import ImageTree, find_images, image_ids
 from data_prep.labels import LabelTable, read_labels
 from data_prep.layout import Layout, SourceOptions
@@ -100,7 +100,10 @@ def choose_table(
             is_label_name(table.header[labels]) or table.header[labels] == named
         ):
             continue
-        number = sum(index.find(cell) is not None for cell in set(table.column(ids)))
+        named_files = set(table.column(ids))
+        number = sum(index.find(cell) is not None for cell in named_files)
+        if has_classes and not number:
+            check_folders(table, named_files, index)
         if number or not (has_classes or is_text(path)):
             fits.setdefault(number, []).append(table)
     best = fits[max(fits)] if fits else []
@@ -108,6 +111,19 @@ def choose_table(
         names = ", ".join(table.path.name for table in best)
         raise ValueError(f"any of {names} may be the table of labels: name it with --labels")
     return best[0] if best else None
+
+
+def check_folders(table: Table, named: Collection[str], index: FileIndex) -> None:
+    """Raise ValueError where the folders are no classes but the same images in several forms."""
+    several = [
+        name for name in sorted(named) if len(index.by_stem.get(without_suffix(name), ())) > 1
+    ]
+    if 2 * len(several) > len(index.by_stem):
+        files = index.by_stem[without_suffix(several[0])]
+        raise ValueError(
+            f"{table.path}: {several[0]} may be {files[0]} or {files[1]}: name the folder of the"
+            " images with --image-folder"
+        )
 
 
 def is_text(path: Path) -> bool:

@@ -52,8 +52,7 @@ def find_parts(layout: Layout, folder: Path) -> Parts:
     places = [base, *(path for path in base.parents if path == folder or folder in path.parents)]
     likely = likely_parts(base)
     train = first_folder([base], layout.train_folders) or likely.get("train")
-    inner = [train] if train is not None else folders(base)
-    beside = [*places, *(inner if len(inner) == 1 else [])]  # tables may lie among the images
+    beside = [*places, *table_places(base, train)]
     return Parts(
         base=base,
         train=train,
@@ -93,6 +92,14 @@ def find_base(layout: Layout, folder: Path) -> Path:
             break
         base = inner[0]
     return base
+
+
+def table_places(base: Path, train: Path | None) -> list[Path]:
+    """Where tables may lie below: among the images, or in a folder that holds nothing else."""
+    inner = folders(base)
+    images = [train] if train is not None else inner if len(inner) == 1 else []
+    others = [path for path in inner if path not in images]
+    return [*images, *(path for path in others if not folders(path) and not has_images(path))]
 
 
 def likely_parts(base: Path) -> dict[str, Path]:

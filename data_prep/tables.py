@@ -75,13 +75,17 @@ def read_table(
 
 
 def find_separator(lines: Sequence[str]) -> str:
-    """The one by which most lines have as many cells as the first, two at least."""
+    """The one by which most lines have as many cells as the first, two at least.
+
+    A blank is one only where no other is and all lines have as many.
+    """
 
     def fit(separator: str) -> float:
         counts = [len(cells(line, separator)) for line in lines]
         return counts.count(counts[0]) / len(counts) if counts and counts[0] > 1 else 0
 
-    return max(SEPARATORS, key=fit)
+    best = max(SEPARATORS, key=fit)
+    return " " if not fit(best) and fit(" ") == 1 else best
 
 
 def read_rows(lines: Sequence[str], separator: str) -> tuple[list[tuple[str, ...]], list[str]]:

@@ -222,6 +222,31 @@ def test_a_table_among_the_images(tmp_path: Path, folder: str) -> None:
     assert "left out" not in data.summary  # the table is no unlabelled image
 
 
+def test_a_table_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    (source / "annotations").mkdir()
+    (source / "labels.csv").rename(source / "annotations" / "labels.csv")
+    (source / "train").rename(source / "pictures")
+    assert labels_of(prepared(source)) == dict(ROWS)
+
+
+def test_the_same_images_in_two_folders_are_no_two_classes(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    (source / "train").rename(source / "pictures")
+    write_images(source / "masks", [f"{row_id}.png" for row_id, _ in ROWS], first=300)
+    with pytest.raises(ValueError, match=r"c0 may be masks/c0.png or pictures/c0.png: name the f"):
+        prepared(source)
+    options = SourceOptions(image_folder=Path("pictures"))
+    assert labels_of(prepared(source, options)) == dict(ROWS)
+
+
+def test_lines_of_a_file_name_and_a_label(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    (source / "labels.csv").unlink()
+    (source / "labels.txt").write_text("".join(f"{i}.png {label}\n" for i, label in ROWS))
+    assert labels_of(prepared(source)) == dict(ROWS)
+
+
 @pytest.mark.parametrize(
     ("before", "header"), [("", "id,"), ("", ","), ("sep=,\r\n", "id,label"), ("SEP=,\n", "a,b")]
 )
