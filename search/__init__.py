@@ -23,7 +23,7 @@ class Search(records.Search):
 def load(search_dir: str | Path) -> Search:
     """Open a search directory. Raises ValueError where there is no search in it."""
     found = records.load(search_dir)
-    return Search(found.path, found.info, found.records, found.running, found.damage)
+    return Search(**vars(found))
 
 
 __all__ = ["Search", "load"]

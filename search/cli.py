@@ -14,7 +14,7 @@ import typer
 from search.command_line.interrupts import exit_code, listening
 from search.command_line.parameters import RESULTS, Panels, Results, takes
 from search.errors import tell
-from search.finishing.options import Exporting, Prediction, Repetition, Retraining
+from search.finishing.options import Confirming, Exporting, Prediction, Repetition, Retraining
 from search.options import Preparation, Request, Showing, Submission
 
 COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next
@@ -140,6 +140,18 @@ def report(
     from search import commands
 
     commands.report(search_dirs or [], results, out)
+
+
+@app.command(cls=Panels, epilog="Example: resnet-tune confirm results/dog_breed/first --top 3")
+@takes(Confirming)
+def confirm(confirming: Confirming) -> int:
+    """Run the best configurations and the baseline again, and choose by their means.
+
+    On folds of all labelled images, or under other seeds. The same command goes on with it.
+    """
+    from search import finished
+
+    return finished.confirm(confirming)
 
 
 @app.command(cls=Panels, epilog="Example: resnet-tune retrain results/cifar10/first --trial t0007")

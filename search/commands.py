@@ -17,6 +17,7 @@ from data_prep.readers import reading
 from search import console
 from search.command_line.parameters import words
 from search.errors import UsageError, faults_logged
+from search.finished import confirm_after
 from search.finishing.finish import finish
 from search.options import Preparation, Request, Showing
 from search.plan import plan, resume_command, what_is_lost
@@ -181,7 +182,13 @@ def run_planned(
     if not reason and found.best is None:
         console.notice(f"no trial ended well: {first_error(found)}")
         return found, 1
-    return found, exit_code(reason)
+    code = exit_code(reason)
+    if not reason:
+        with faults_logged(search_dir):
+            once = dataclasses.replace(options, time_budget=None, patience=None, warm_start=())
+            code = confirm_after(found, study, data, request.confirm, once)
+        found = load(search_dir)
+    return found, code
 
 
 def first_error(found: Search) -> str:

@@ -1,7 +1,8 @@
-"""What the commands on a finished search do: retrain, predict, reproduce, export."""
+"""What the commands on a finished search do: confirm, retrain, predict, reproduce, export."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,30 @@ from data_prep.readers import reading
 from search import console
 from search.cluster.addresses import asked_address
 from search.errors import UsageError, faults_logged
-from search.finishing.finish import finish
-from search.finishing.options import Exporting, Finished, Prediction, Repetition, Retraining
+from search.finishing.finish import check_address, finish
+from search.finishing.options import (
+    Confirming,
+    Exporting,
+    Finished,
+    Prediction,
+    Repetition,
+    Retraining,
+)
 from search.plan import gpus, told_before
+from search.records.best import BASELINE
 from search.records.folder import SEARCH_JSON, latest_search
+from search.records.runs import Plan
 from search.records.search import Search, load
+from search.records.tables import write_tables
+from search.review.certainty import confirmed_lines
+from search.running.options import Options
 from search.study.fitting import fitted
 from search.study.loading import load_recorded
 from search.study.overrides import customise
 from search.study.study import Study
+from search.text import duration, masked
+
+SHORT = 60.0  # seconds that a search may take longer without being asked
 
 
 @contextmanager
@@ -65,6 +81,68 @@ def opened_model(asked: Finished) -> Iterator[tuple[Search, Study, Path | None]]
     study = load_recorded(found.info.task, found.info.overrides, asked.task)
     with faults_logged(found.path):
         yield found, inputs.fit(study), None
+
+
+def confirm(confirming: Confirming) -> int:
+    """Run the best configurations again; the exit code."""
+    from search.finishing.confirm import can_confirm, plan_confirmation
+
+    check_address(confirming.address)
+    with opened(confirming) as (found, study, prepared):
+        if not can_confirm(study):
+            raise UsageError(f"{study.task} cannot be confirmed: its trainables have no load_data")
+        plan = plan_confirmation(found, confirming.top, confirming.folds, confirming.seeds)
+        options = Options(
+            address=confirming.address,
+            storage=confirming.storage or found.info.storage,
+            max_concurrent=confirming.max_concurrent,
+            command=[masked(word) for word in ["resnet-tune", *sys.argv[1:]]],
+        )
+        return run_again(found, study, prepared, plan, options)
+
+
+def run_again(
+    found: Search, study: Study, prepared: PreparedData, plan: Plan, options: Options
+) -> int:
+    """Run a plan unless it has been run, and print what it shows; the exit code."""
+    from search.finishing.confirm import confirm as confirm_plan
+    from search.finishing.confirm import forecast, is_done
+    from search.running.stopper import exit_code
+
+    if not is_done(found, plan):
+        console.notice(
+            f"confirming {len(plan.trials)} configurations on {plan}: {len(plan.runs)} runs of"
+            f" each, about {duration(forecast(found, plan))} one after the other"
+        )
+        reason = confirm_plan(found, study, prepared, plan, options).stop_reason
+        found = load(found.path)
+        if reason:
+            console.notice(f"stopped: {reason}; the same `resnet-tune confirm` goes on with it")
+            return exit_code(reason) or 1
+    for line in confirmed_lines(found) or ["no configuration completed all of its runs"]:
+        console.say(line)
+    write_tables(found)
+    return 0 if found.confirmed is not None else 1
+
+
+def confirm_after(
+    found: Search, study: Study, prepared: PreparedData, wanted: bool | None, options: Options
+) -> int:
+    """Confirm a search that has just ended, where that is wanted or takes little; else offer it."""
+    from search.finishing.confirm import FOLDS, can_confirm, forecast, plan_confirmation
+
+    others = [r for r in found.records.values() if r.status == "completed"]
+    if wanted is False or not can_confirm(study) or {r.trial_id for r in others} <= {BASELINE}:
+        return 0
+    plan = plan_confirmation(found, None, FOLDS, 1)
+    seconds = forecast(found, plan)
+    if wanted or seconds < SHORT:
+        return run_again(found, study, prepared, plan, options)
+    console.notice(
+        f"not confirmed: `resnet-tune confirm {found.path}` runs the best {len(plan.trials) - 1}"
+        f" and the baseline again on {plan}, about {duration(seconds)}"
+    )
+    return 0
 
 
 def retrain(retraining: Retraining) -> None:

@@ -201,6 +201,16 @@ class Request(Options):
         REMEMBERED,
     ] = None
 
+    confirm: Annotated[
+        bool | None,
+        typer.Option(
+            "--confirm/--no-confirm",
+            rich_help_panel=BUDGET,
+            help="Run the best configurations and the baseline again on five folds, and choose by"
+            " their means; by default where that takes less than a minute.",
+        ),
+    ] = None
+
     @property
     def ray_address(self) -> str | None:
         """The cluster that was asked for: --address, else RAY_ADDRESS; None for a private one."""

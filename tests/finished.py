@@ -12,10 +12,12 @@ import torch
 from data_prep.prepare import prepare
 from search.records.ledger import LEDGER, METRICS, Ledger
 from search.records.manifest import describe_search, write_manifest
+from search.records.outcomes import Outcomes, write_outcomes
 from search.study.loading import load_study
 from search.study.space import describe_space
 from search.study.study import Study
 from trainables.loop import describe, fit
+from trainables.outcomes import CountingEpoch
 
 QUICK: dict[str, Any] = {"num_epochs": 2, "batch_size": 128, "width": 4}
 
@@ -54,9 +56,15 @@ def record_trial(
         data = study.trainables.load_data(root, config)
         state = study.trainables.start(config, data)
         ledger.append("start", trial_id, config=dataclasses.asdict(config), origin="sampler")
+        counting = CountingEpoch(config, study.metric)
         for row in fit(state, data.train, data.valid, config, study.metric):
             metrics = {key: row[key] for key in ("epoch", *METRICS) if key in row}
             ledger.append("report", trial_id, metrics=metrics, facts=describe(state))
+            counting.offer(row, state.outcomes)
+        assert counting.outcomes is not None
+        losses = tuple(counting.outcomes.losses.tolist())
+        correct = tuple(counting.outcomes.correct.int().tolist())
+        write_outcomes(ledger.path.parent, Outcomes(trial_id, counting.epoch, losses, correct))
         ledger.append("end", trial_id, status="completed", error=None)
     finally:
         torch.set_num_threads(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import tarfile
@@ -89,6 +90,7 @@ def write_packed(
         "classes": classes,
         "ids": [file.stem for file in files],
         "labels": [classes.index(label) for label in labels],
+        "digests": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
         "splits": ["train" if i % VALID_EVERY else "valid" for i in range(len(files))],
         "test_ids": [file.stem for file in test],
         "mean": mean,

@@ -67,6 +67,10 @@ class TrainConfig:
     """Predict with the mean over image and mirror image; the validation of a trial does not."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Unit("seed")] = 0
     """Seed of initial weights, order, augmentation and dropout."""
+    num_folds: Annotated[int, Field(ge=0), Unit("folds")] = 0
+    """Folds of the labelled images, one of which is `valid` (folds.py); 0: the prepared split."""
+    fold: Annotated[int, Field(ge=0), Unit("fold, from 0")] = 0
+    """Which of the folds is `valid`."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto, cpu, cuda, cuda:N or mps; auto takes CUDA, else MPS, else the CPU."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from trainables.config import TrainConfig
+from trainables.folds import plan_folds
 
 Batch = tuple[Tensor, Tensor]
 NO_LABEL = -1  # of test images
@@ -97,14 +100,16 @@ class Packed:
         return torch.tensor(wanted, dtype=torch.int64)
 
 
-def load_packed(data_dir: Path) -> Packed:
-    """Map the packed images of a prepared task folder.
+def load_packed(data_dir: Path, config: TrainConfig | None = None) -> Packed:
+    """Map the packed images of a prepared task folder, split into the folds of `config`, if any.
 
     Raises ValueError when there are none, they are damaged, or training or validation has no image.
     """
     folder = data_dir / "packed"
     try:
         record = json.loads((folder / "packed.json").read_text(encoding="utf-8"))
+        if config is not None and config.num_folds:
+            record["splits"] = fold_splits(record, config)
         maps = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}
         for split in ("train", "valid"):
             if split not in record["splits"]:
@@ -123,6 +128,12 @@ def load_packed(data_dir: Path) -> Packed:
     except ValueError as error:
         reason = f"unusable: {error}"
     raise ValueError(f"{folder}: {reason}")
+
+
+def fold_splits(record: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    """`train` or `valid` for each labelled image, by the configuration's fold."""
+    plan = plan_folds(record["labels"], record["digests"], config.num_folds)
+    return ["valid" if fold == config.fold else "train" for fold in plan]
 
 
 def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:

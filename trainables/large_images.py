@@ -107,7 +107,7 @@ def byte_starts(shapes: NDArray[np.int32]) -> NDArray[np.int64]:
 
 def load_large_images(data_dir: Path, config: DogBreedConfig) -> TaskData:
     """The prepared images below `data_dir`."""
-    packed = load_packed(data_dir)
+    packed = load_packed(data_dir, config)
     if packed.train_valid_shapes is None or packed.test_shapes is None:
         raise ValueError(f"{data_dir / 'packed'} holds images of one size; prepare it again")
     record = packed.record

@@ -16,6 +16,7 @@ from torch.nn import functional
 from trainables.config import TrainConfig
 from trainables.data import Source
 from trainables.device import resolve
+from trainables.outcomes import Outcomes
 from trainables.schedule import learning_rate
 from trainables.state import TrainState as TrainState
 from trainables.state import seeded
@@ -89,8 +90,10 @@ def validate(state: TrainState, valid: Source, config: TrainConfig, metric: str)
         what the trial is judged by; `averaged` is 1 where that is the average, else 0.
     """
     assert state.average is not None
-    weights, average = evaluate_all([state.network, state.average.model], valid, config)
+    models = [state.network, state.average.model]
+    (weights, by_weights), (average, by_average) = evaluate_all(models, valid, config)
     state.averaged = is_better(average, weights, metric)
+    state.outcomes = by_average if state.averaged else by_weights
     found = dict(average if state.averaged else weights)
     found |= {f"weights_{name}": value for name, value in weights.items()}
     if math.isfinite(average["valid_loss"]):
@@ -112,15 +115,18 @@ def is_better(average: Metrics, weights: Metrics, metric: str) -> bool:
 
 def evaluate(model: nn.Module, source: Source, config: TrainConfig) -> Metrics:
     """valid_loss (cross-entropy without smoothing) and valid_acc (0 to 1) over the source."""
-    return evaluate_all([model], source, config)[0]
+    return evaluate_all([model], source, config)[0][0]
 
 
 @torch.inference_mode()
-def evaluate_all(models: Sequence[nn.Module], source: Source, config: TrainConfig) -> list[Metrics]:
-    """As `evaluate`, of several models in one pass over the source."""
+def evaluate_all(
+    models: Sequence[nn.Module], source: Source, config: TrainConfig
+) -> list[tuple[Metrics, Outcomes]]:
+    """As `evaluate`, of several models in one pass over the source, and of each image."""
     machine = resolve(config)
     loss = torch.zeros(len(models), device=machine.device)
-    correct = torch.zeros(len(models), device=machine.device, dtype=torch.int64)
+    losses: list[list[Tensor]] = [[] for _ in models]
+    correct: list[list[Tensor]] = [[] for _ in models]
     for model in models:
         model.eval()
     for inputs, labels in source.eval_batches(config.eval_batch_size):
@@ -128,10 +134,15 @@ def evaluate_all(models: Sequence[nn.Module], source: Source, config: TrainConfi
             with machine.autocast():
                 logits = model(inputs)
             loss[number] += functional.cross_entropy(logits.float(), labels, reduction="sum")
-            correct[number] += (logits.argmax(1) == labels).sum()
+            losses[number].append(
+                functional.cross_entropy(logits.float(), labels, reduction="none")
+            )
+            correct[number].append(logits.argmax(1) == labels)
+    outcomes = [Outcomes(torch.cat(a), torch.cat(b)) for a, b in zip(losses, correct, strict=True)]
+    right = torch.stack([outcome.correct.sum() for outcome in outcomes]).tolist()
     return [
-        {"valid_loss": total / len(source), "valid_acc": right / len(source)}
-        for total, right in zip(loss.tolist(), correct.tolist(), strict=True)
+        ({"valid_loss": total / len(source), "valid_acc": hits / len(source)}, outcome)
+        for total, hits, outcome in zip(loss.tolist(), right, outcomes, strict=True)
     ]
 
 

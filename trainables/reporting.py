@@ -12,6 +12,7 @@ from typing import Any
 from trainables.config import TrainConfig, known_knobs
 from trainables.data import Source
 from trainables.loop import TrainState, describe, fit
+from trainables.outcomes import CountingEpoch
 
 STATE_FILE = "state.pt"
 
@@ -42,14 +43,17 @@ def report_epochs(
     """
     from ray import tune  # noqa: TID251
 
+    counting = CountingEpoch(config, metric)
     checkpoint = tune.get_checkpoint()
     if checkpoint is None and resume_from:
         checkpoint = tune.Checkpoint(resume_from)
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state.load(Path(folder, STATE_FILE))
+            counting.load(Path(folder))
     saved = time.monotonic()
     for metrics in fit(state, train, valid, config, metric):
+        counting.offer(metrics, state.outcomes)
         result = {**describe(state), **facts, **metrics}
         due = metrics["epoch"] in checkpoint_epochs or metrics["epoch"] == config.num_epochs
         due = due or time.monotonic() - saved >= checkpoint_seconds
@@ -58,5 +62,6 @@ def report_epochs(
             continue
         with tempfile.TemporaryDirectory() as folder:
             state.save(Path(folder, STATE_FILE))
+            counting.save(Path(folder))
             tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
         saved = time.monotonic()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from trainables.config import TrainConfig
 
@@ -33,6 +35,19 @@ def learning_rate(config: TrainConfig, done: float) -> float:
     elif config.schedule == "cosine":
         factor *= (1 + math.cos(math.pi * share)) / 2
     return config.lr * factor
+
+
+def ends_low(config: Mapping[str, Any]) -> bool:
+    """Whether the learning rate falls in the course of the training, by the knobs' values.
+
+    The last epoch of such a training is meant to be its best; which of the last few looks best on
+    `valid` is noise.
+    """
+    schedule = config.get("schedule")
+    if schedule == "step":
+        period, epochs = config.get("lr_period"), config.get("num_epochs")
+        return isinstance(period, int) and isinstance(epochs, int) and period < epochs
+    return schedule in ("cosine", "one_cycle")
 
 
 def one_cycle(share: float) -> float:

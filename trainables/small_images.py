@@ -66,7 +66,7 @@ class SmallImages:
 
 def load_small_images(data_dir: Path, augmentation: Augmentation, config: TrainConfig) -> TaskData:
     """The prepared images below `data_dir`. On an accelerator the labelled ones live there."""
-    packed = load_packed(data_dir)
+    packed = load_packed(data_dir, config)
     machine = resolve(config)
     record, labels = packed.record, packed.labels
     normalise = Normaliser(record["mean"], record["std"], machine.device)

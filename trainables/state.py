@@ -16,6 +16,7 @@ from trainables.config import TrainConfig
 from trainables.data import stream_seed
 from trainables.device import Machine, prepare, resolve
 from trainables.files import replacing
+from trainables.outcomes import Outcomes
 
 VERSION = 2  # of the file
 
@@ -45,6 +46,8 @@ class TrainState:
     """Whether `model` is the average: as the last validation says, or whoever trains without."""
     step: Callable[[Tensor, Tensor], Tensor] | None = None
     """What does the steps where that holds tensors of its own (step.py)."""
+    outcomes: Outcomes | None = None
+    """What `model` made of each image at the last validation."""
 
     @property
     def model(self) -> nn.Module:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.fs
 
+from search.records.folder import CONFIRM
 from search.text import first_line
 
 CHECKPOINT = re.compile(r"ray/t\d+-[\w-]+/checkpoint_\d+", re.ASCII)  # as Ray Tune lays them out
@@ -121,10 +122,14 @@ def leads_out(root: Path, name: str) -> bool:
 
 
 def search_storage(storage: str | None, search_dir: Path, task: str) -> Storage:
-    """The storage of one search: its own directory, or `<storage>/<task>/<name>`."""
+    """The storage of one search: its own directory, or `<storage>/<task>/<name>`.
+
+    What runs a search's best again has its part below that search's.
+    """
     if storage is None:
         return Storage(str(search_dir.resolve()))
-    return Storage(whole_path(storage)).below(task, search_dir.name)
+    above = [search_dir.resolve().parent.name] if search_dir.name == CONFIRM else []
+    return Storage(whole_path(storage)).below(task, *above, search_dir.name)
 
 
 def whole_path(storage: str) -> str:

@@ -92,9 +92,10 @@ def words(options: Any, *, absolute: bool, without: Container[str] = ()) -> list
             continue
         if value == parameter.default and not (absolute and isinstance(value, Path)):
             continue
+        on, _, off = parameter.flag.partition("/")
         for one in value if parameter.repeatable else [value]:
             text = str(one.absolute() if isinstance(one, Path) and absolute else one)
-            typed += [parameter.flag] if one is True else [parameter.flag, text]
+            typed += [on if one else off] if isinstance(one, bool) else [on, text]
     return typed
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from search.command_line.parameters import PLACES, RESULTS, Results
+from search.running.options import Address, MaxConcurrent, Storage
 
 SearchDir = Annotated[
     Path | None,
@@ -89,6 +90,36 @@ class Prediction(Sent):
             metavar="FILE", help="The file to write, by default submission.csv or predictions.csv."
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirming(Finished):
+    """The options of `confirm`."""
+
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Configurations besides the baseline, by default the best and those that the"
+            " images of valid do not tell from it, ten at most.",
+        ),
+    ] = None
+    folds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="F",
+            help="Folds of all labelled images, each of them valid once; 1: the prepared split,"
+            " under other seeds.",
+        ),
+    ] = 5
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="S", help="Runs of each fold, under seeds of their own.")
+    ] = 1
+    address: Address = None
+    storage: Storage = None
+    max_concurrent: MaxConcurrent = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,10 +95,11 @@ def retrain(
 ) -> Path:
     """Train the best (or named) trial's configuration on `train_valid`; write `retrain/`.
 
-    It trains as many epochs as the trial's best epoch, under the schedule of its full budget, and
-    keeps the weights or their moving average, whichever the trial's model was there: the result is
-    what was validated. `num_epochs` replaces both numbers of epochs. Raises ValueError when the
-    loss is not finite; what an earlier retraining left stays until the new one is complete.
+    It trains as many epochs as the trial counts by, or as its confirmation says, under the schedule
+    of its full budget, and keeps the weights or their moving average, whichever the trial's model
+    was there: the result is what was validated. `num_epochs` replaces both numbers of epochs.
+    Raises ValueError when the loss is not finite; what an earlier retraining left stays until the
+    new one is complete.
     """
     for fault in told(search.damage):
         notice(f"{fault}; chosen among the trials that are left")

@@ -1,7 +1,8 @@
 """The best trial: one order of the trials, with its tie rule, for all that names or keeps one.
 
-A trial counts by its value at its best epoch. Equals go by the lower valid_loss at that epoch, then
-by the lower trial number, so that the order does not depend on which trial ended first.
+A trial counts by its value at the epoch of `TrialRecord.best_epoch`. Equals go by the lower
+valid_loss there, then by the lower trial number, so that the order does not depend on which trial
+ended first.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.records.ledger import TrialRecord
 from search.records.metric import oriented
 from search.records.statuses import BAD
+
+if TYPE_CHECKING:
+    from search.records.confirmed import Confirmed
 
 BASELINE = "t0000"
 
@@ -52,33 +56,43 @@ def choose_best(
     records: Mapping[str, TrialRecord],
     metric: str,
     mode: str,
-    confirmed: Mapping[str, float] | None = None,
+    confirmed: Confirmed | None = None,
 ) -> dict[str, Any] | None:
     """The trial to retrain, in the form of best.json; None while no sound trial has a finite value.
 
-    The best of those that ran their full budget, if any did; never one that failed or diverged.
-    `confirmed` maps trials that were run again to the mean of those runs, which stands instead of
-    the search's own, flattered value: the choice is then among these alone.
+    What was chosen among those that were run again, if any were. Else the best of those that ran
+    their full budget, if any did; never one that failed or diverged.
     """
+    if confirmed is not None:
+        row = confirmed.row
+        record = records[row.trial_id]
+        chosen = f"{confirmed.rule} (among {len(confirmed.rows)} confirmed of {len(records)})"
+        found = described(record, row.epoch, metric, mode, chosen)
+        return {**found, "confirmed": confirmed.described(mode)}
     sound = (record for record in records.values() if record.status not in BAD)
     scored = ranking(sound, metric, mode)
     completed = [trial for trial in scored if trial.record.status == "completed"]
-    again = [trial for trial in scored if trial.record.trial_id in (confirmed or {})]
-    pool = again or completed or scored
+    pool = completed or scored
     if not pool:
         return None
-    means = confirmed if confirmed and again else {}
-    kind = "confirmed" if again else "completed" if completed else "unfinished"
-    value = {t.record.trial_id: means.get(t.record.trial_id, t.value) for t in pool}
-    best = min(pool, key=lambda t: (-oriented(value[t.record.trial_id], mode), *rank(t, mode)[1:]))
+    kind = "completed" if completed else "unfinished"
     word = "highest" if mode == "max" else "lowest"
-    what = f"mean {metric}" if again else f"{metric} at its best epoch"
+    chosen = (
+        f"{word} {metric} at its counting epoch among {len(pool)} {kind} trials of {len(records)}"
+    )
+    return described(pool[0].record, pool[0].epoch, metric, mode, chosen)
+
+
+def described(
+    record: TrialRecord, epoch: int, metric: str, mode: str, chosen: str
+) -> dict[str, Any]:
+    """A trial with an epoch to train to, in the form of best.json."""
     return {
-        "trial_id": best.record.trial_id,
-        "config": best.record.config,
-        "metrics": best.record.history[best.epoch],
-        "epoch": best.epoch,
+        "trial_id": record.trial_id,
+        "config": record.config,
+        "metrics": record.history[epoch],
+        "epoch": epoch,
         "metric": metric,
         "mode": mode,
-        "chosen": f"{word} {what} among {len(pool)} {kind} trials of {len(records)}",
+        "chosen": chosen,
     }

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from search.files import read_json
 
 SEARCH_JSON = "search.json"
+CONFIRM = "confirm"  # the folder in a search's own where its best configurations are run again
 
 
 def driver_lock(search_dir: Path) -> FileLock:

@@ -30,6 +30,7 @@ from typing import Any
 from search.records.metric import oriented
 from search.records.sealed import SealedFile, seal
 from search.records.statuses import FINISHED, Status
+from trainables.schedule import ends_low
 
 LEDGER = "ledger.jsonl"
 TRIAL_ID = re.compile(r"t\d{4,9}", re.ASCII)
@@ -78,7 +79,15 @@ class TrialRecord:
         return sum(metrics.get("seconds", 0.0) for metrics in self.history.values())
 
     def best_epoch(self, metric: str, mode: str) -> int | None:
-        """The epoch with the best finite value of the metric, the latest among equals."""
+        """The epoch that the trial counts by: one with a finite value of the metric.
+
+        The last one, where the training is complete and its learning rate ends low; else the one
+        with the best value, the latest among equals.
+        """
+        if self.status == "completed" and ends_low(self.config):
+            last = self.history.get(self.epochs, {})
+            if math.isfinite(last.get(metric, math.nan)):
+                return self.epochs
         best, leading = None, -math.inf
         for epoch in sorted(self.history):
             score = oriented(self.history[epoch].get(metric, math.nan), mode)

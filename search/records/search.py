@@ -5,16 +5,20 @@ Everything is derived from the ledger and search.json; Ray is never started.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.records.best import BASELINE, Scored, choose_best, ranking, score
+from search.records.compared import Comparison, compare
+from search.records.confirmed import Confirmed, confirm, read_runs
 from search.records.folder import SEARCH_JSON, is_running
 from search.records.knobs import Knob, searched_knobs
 from search.records.ledger import LEDGER, TrialRecord, read_ledger
 from search.records.manifest import Manifest, read_manifest
+from search.records.outcomes import Outcomes, read_outcomes
+from search.records.runs import Runs
 from search.records.tables import history_frame, trial_frame
 
 if TYPE_CHECKING:
@@ -30,7 +34,11 @@ class Search:
     records: dict[str, TrialRecord]
     running: bool
     damage: tuple[str, ...] = ()
-    """What of the ledger could not be used, a line each, with the file and its line."""
+    """What of its files could not be used, a line each, with the file and its line."""
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
+    """What the best trials made of each image of `valid`; versions before kept nothing of it."""
+    runs: Runs | None = None
+    """Those of the best configurations on folds or seeds; None where they are not run again."""
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -55,7 +63,24 @@ class Search:
     @cached_property
     def best(self) -> dict[str, Any] | None:
         """The chosen trial, as in best.json; None while no trial has a finite metric."""
-        return choose_best(self.records, self.metric, self.mode)
+        best = choose_best(self.records, self.metric, self.mode, self.confirmed)
+        if best is None or self.comparison is None:
+            return best
+        return {**best, "compared": self.comparison.described(BASELINE)}
+
+    @cached_property
+    def confirmed(self) -> Confirmed | None:
+        """What running the best configurations again has shown; None until all runs have ended."""
+        return None if self.runs is None else confirm(self.runs, self.records)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """The chosen trial against the other completed ones on the same images, where known."""
+        best = choose_best(self.records, self.metric, self.mode, self.confirmed)
+        if best is None:
+            return None
+        order = [s.record.trial_id for s in self.ranking if s.record.status == "completed"]
+        return compare(best["trial_id"], self.metric, order, self.outcomes)
 
     @cached_property
     def knobs(self) -> dict[str, Knob]:
@@ -95,4 +120,11 @@ def load(search_dir: str | Path) -> Search:
         if odd:
             damage.append(f"{path / LEDGER}: {odd[0]} of {record.trial_id} is no number")
             del records[record.trial_id]
-    return Search(path, info, records, is_running(path), tuple(damage))
+    outcomes = {
+        trial_id: found
+        for trial_id, found in read_outcomes(path, damage).items()
+        if trial_id in records
+        and found.epoch == records[trial_id].best_epoch(info.metric, info.mode)
+    }
+    runs = read_runs(path, info.metric, info.mode, damage)
+    return Search(path, info, records, is_running(path), tuple(damage), outcomes, runs)

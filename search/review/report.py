@@ -19,6 +19,7 @@ from data_prep.files import write_text
 from search.files import strict
 from search.records.best import BASELINE
 from search.records.search import Search
+from search.review.certainty import confirmed_table
 from search.review.figures.compare import compare_plots
 from search.review.figures.overview import search_plots
 from search.review.figures.predictions import model_plots
@@ -26,6 +27,7 @@ from search.review.figures.style import Plot
 from search.review.predictions import Verdicts, load_verdicts, thumbnail
 from search.review.summary import cards, caveats, contrast, facts, retrained, warnings
 from search.review.table import rows_of, search_labels, sort_rows
+from search.review.table_layout import is_like_best
 
 FIRST_ROWS = 100  # of the trial table, until "show all" is pressed
 
@@ -100,6 +102,8 @@ def single_page(search: Search) -> dict[str, Any]:
         "facts": [facts(search)],
         "caveats": caveats([search]),
         "warnings": warnings(search),
+        "confirmed": confirmed_table(search),
+        "rule": search.confirmed.rule if search.confirmed else "",
         "contrast": contrast(search),
         "sections": [section for section in sections if section.plots],
         "model": model if verdicts else None,
@@ -124,6 +128,8 @@ def compared_page(searches: Sequence[Search]) -> dict[str, Any]:
         "warnings": [
             f"{n}: {w}" for s, n in zip(searches, labels, strict=True) for w in warnings(s)
         ],
+        "confirmed": [],
+        "rule": "",
         "contrast": None,
         "sections": [Section("Side by side", plots)],
         "model": None,
@@ -162,10 +168,12 @@ def short(value: Any) -> Any:
 
 
 def mark(row: dict[str, Any], best: list[list[str]]) -> str:
-    """Whether the row is the best trial or the baseline."""
+    """Whether the row is the best trial, one not told from it, or the baseline."""
     if [row["search"], row["trial_id"]] in best:
         return "best"
-    return "baseline" if row["trial_id"] == BASELINE else ""
+    if row["trial_id"] == BASELINE:
+        return "baseline"
+    return "alike" if is_like_best(row) else ""
 
 
 def wrong_images(search: Search, verdicts: Verdicts) -> list[dict[str, Any]]:

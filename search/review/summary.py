@@ -14,6 +14,7 @@ from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
 from search.review.audit import audited
+from search.review.certainty import baseline_gain, how_sure
 from search.review.figures.costs import epochs_saved
 from search.review.importance import rungs_of
 from search.review.table import search_labels
@@ -38,7 +39,17 @@ def cards(search: Search) -> list[tuple[str, str, str]]:
         return [("best", "none yet", f"no trial has a finite {search.metric}"), *found]
     best = search.best["metrics"][search.metric]
     remark = f"{search.best['trial_id']} at epoch {search.best['epoch']}{margin(search, best)}"
-    return [(f"best {search.metric}", f"{best:.4f}", remark), *gain(search, best), *found]
+    headlines = [(f"best {search.metric}", f"{best:.4f}", remark), *gain(search, best)]
+    if search.confirmed is not None:
+        row = search.confirmed.row
+        said = f"{row.trial_id} on {search.confirmed.plan}; standard error {row.error:.4f}"
+        headlines.append((f"confirmed {search.metric}", f"{row.mean:.4f}", said))
+    sure = how_sure(search)
+    if sure:
+        assert search.comparison is not None
+        count = len(search.comparison.alike)
+        headlines.append(("not told from the best", f"{count}", "; ".join(sure)))
+    return [*headlines, *found]
 
 
 def gain(search: Search, best: float) -> list[tuple[str, str, str]]:
@@ -46,15 +57,21 @@ def gain(search: Search, best: float) -> list[tuple[str, str, str]]:
     if search.baseline is None:
         return [("baseline", "no score", f"trial {BASELINE} has no finite value")]
     value = search.baseline.value
-    remark = f"the best differs by {best - value:+.4f}"
+    remark = f"the best differs by {baseline_gain(search, best)}"
     if search.best is not None and search.best["trial_id"] == BASELINE:
         remark = "no trial beats it"
     return [("baseline", f"{value:.4f}", remark)]
 
 
 def margin(search: Search, accuracy: float) -> str:
-    """The standard error that an accuracy has from the number of validation images alone."""
+    """The standard error of the best score, as far as it comes from the choice of `valid`.
+
+    By the images themselves; an accuracy's can be told from their number alone.
+    """
     images = search.info.data.valid
+    if search.comparison is not None and search.metric != "valid_acc":
+        count = search.comparison.images
+        return f"; standard error {search.comparison.error:.3f} on {count:,} images"
     if search.metric != "valid_acc" or not images:
         return ""
     share = (accuracy * images + 1) / (images + 2)  # so that a perfect score has an error too

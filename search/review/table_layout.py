@@ -22,14 +22,17 @@ Row = dict[str, Any]
 
 
 def cell(row: Row, name: str, digits: int = 3) -> str:
-    """One value as short text: `*` marks the baseline, `!` a value at the edge of its range."""
+    """One value as short text.
+
+    `*` marks the baseline, `~` a trial not told from the best, `!` a value at its range's edge.
+    """
     value = row.get(name)
     if name.startswith("config/"):
         return knob_cell(row, name.removeprefix("config/"), digits)
     if value is None or value != value:
         return "-"
     if name == "trial_id":
-        return plain(value) + ("*" if value == BASELINE else "")
+        return f"{plain(value)}{'*' * (value == BASELINE)}{'~' * is_like_best(row)}"
     if name == "seconds":
         return duration(value)
     if isinstance(value, float):
@@ -58,6 +61,12 @@ def is_best(row: Row) -> bool:
     """Whether the row is the best trial of its search."""
     best = row["_search"].best
     return best is not None and bool(row["trial_id"] == best["trial_id"])
+
+
+def is_like_best(row: Row) -> bool:
+    """Whether the images of `valid` do not tell the trial from its search's best."""
+    comparison = row["_search"].comparison
+    return comparison is not None and row["trial_id"] in comparison.alike
 
 
 @dataclass(frozen=True)

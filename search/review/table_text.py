@@ -14,7 +14,16 @@ from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import shown_status
 from search.review.audit import audited
-from search.review.table_layout import HEADERS, TEXT_COLUMNS, Row, cell, fitting, is_best
+from search.review.certainty import baseline_gain, confirmed_lines, how_sure
+from search.review.table_layout import (
+    HEADERS,
+    TEXT_COLUMNS,
+    Row,
+    cell,
+    fitting,
+    is_best,
+    is_like_best,
+)
 from search.text import TONES, plain
 
 REASONS = 5  # distinct errors that are listed below a table
@@ -82,11 +91,14 @@ def notes(searches: Sequence[Search], rows: list[Row], marked: bool) -> list[str
     lines: list[str] = []
     for search in searches:
         prefix = f"{search.path.name}: " if len(searches) > 1 else ""
-        facts = [counted(search), *compared(search), *audited(search)]
+        facts = [counted(search), *compared(search), *how_sure(search)]
+        facts += [*confirmed_lines(search), *audited(search)]
         lines += [plain(prefix + fact) for fact in facts]
     marks = []
     if any(row["trial_id"] == BASELINE for row in rows):
         marks.append("* the baseline")
+    if any(is_like_best(row) for row in rows):
+        marks.append("~ not told from the best by the images of valid")
     if marked:
         marks.append("! at the edge of its range")
     lines += ["; ".join(marks)] if marks else []
@@ -117,8 +129,7 @@ def compared(search: Search) -> list[str]:
     text += f" at epoch {search.best['epoch']}"
     if search.baseline is None or search.best["trial_id"] == BASELINE:
         return [text]
-    reference = search.baseline.value
-    return [f"{text}; baseline {reference:.4f} ({value - reference:+.4f})"]
+    return [f"{text}; baseline {search.baseline.value:.4f} ({baseline_gain(search, value)})"]
 
 
 def reasons(rows: list[Row]) -> list[str]:

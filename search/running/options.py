@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from search.command_line.parameters import (
     SEARCHED,
     TRACKING,
 )
+
+if TYPE_CHECKING:
+    from search.records.ledger import TrialRecord
+    from search.schedulers.listed import Point
 
 
 def seconds(text: str | float) -> float:
@@ -33,6 +37,44 @@ def seconds(text: str | float) -> float:
     if not span > 0:
         raise typer.BadParameter(f"--time-budget {text}: write it like 90s, 30m, 2h or 1h30m")
     return span
+
+
+# Of every command that runs trials
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A",
+        rich_help_panel=PLACES,
+        help="Use this Ray cluster: auto, HOST:PORT, or ray://HOST:PORT (as a job there)."
+        " By default a private Ray on this machine.",
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        rich_help_panel=PLACES,
+        help="Keep checkpoints in this folder or at this URI, which all nodes must reach.",
+    ),
+]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        rich_help_panel=PLACES,
+        help="Trials at once, by default all that fit. An autoscaler makes room for so many.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Points to run, stage by stage."""
+
+    points: Sequence[Point]
+    dropped: Callable[[Mapping[str, TrialRecord], int], Collection[str]]
+    """By the ledger's trials: the groups of points that are given up before a stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +117,7 @@ class Options:
         REMEMBERED,
     ] = ()
     """Earlier searches of the same task whose results this one begins with."""
-    max_concurrent: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            rich_help_panel=PLACES,
-            help="Trials at once, by default all that fit. An autoscaler makes room for so many.",
-        ),
-    ] = None
+    max_concurrent: MaxConcurrent = None
     """Trials at once, None: as many as the resources allow."""
     max_failures: Annotated[
         int,
@@ -105,23 +139,8 @@ class Options:
         ONE_SESSION,
     ] = False
     """Start without one batch of the baseline having run where its trials will."""
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A",
-            rich_help_panel=PLACES,
-            help="Use this Ray cluster: auto, HOST:PORT, or ray://HOST:PORT (as a job there)."
-            " By default a private Ray on this machine.",
-        ),
-    ] = None
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URI",
-            rich_help_panel=PLACES,
-            help="Keep checkpoints in this folder or at this URI, which all nodes must reach.",
-        ),
-    ] = None
+    address: Address = None
+    storage: Storage = None
     """Where checkpoints go, a path or URI that all nodes reach; None: the search directory."""
     mlflow: Annotated[
         str | None,
@@ -141,6 +160,8 @@ class Options:
         ),
     ] = None
     """Weights & Biases project, None: not used."""
+    listed: Listed | None = None
+    """What to run in place of what a sampler proposes."""
     pack_gpus: bool = False
     """Measure how many trials fit on a GPU."""
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)

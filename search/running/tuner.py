@@ -15,27 +15,25 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 from search import console
 from search.cluster.check import expected_epochs
 from search.cluster.environment import Place, trial_request
-from search.cluster.resources import trial_slots
 from search.records.best import choose_best
 from search.records.ledger import Ledger, TrialRecord
 from search.records.search import load
 from search.records.tables import write_tables
-from search.running.checkpoints import located
 from search.running.live_view import LiveView
 from search.running.options import Options
 from search.running.optuna_journal import frozen_trial, open_journal, write_journal
+from search.running.outcomes import OutcomeFiles
 from search.running.patience import LONGEST, pauses
 from search.running.recorder import Recorder, folder_name
 from search.running.retries import Retries
+from search.running.searchers import make_searcher
 from search.running.stopper import Budget
 from search.running.tensorboard import TensorBoard
 from search.running.trackers import trackers
 from search.running.trial_function import make_trainable
 from search.running.trouble import STORAGE, kind_of
-from search.running.warm_start import warm_start
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
-from search.schedulers.whole import WholeBudget
 from search.study.study import Study
 
 
@@ -86,7 +84,12 @@ def run_tuner(
 ) -> None:
     """One run of Ray Tune, from the ledger to its last event."""
     add_to_journal = journal(study, search_dir, ledger)
-    recorder = make_recorder(study, search_dir, place, ledger, budget, retries, add_to_journal)
+    outcomes = OutcomeFiles(
+        search_dir, place.storage, study.metric, study.mode, everything=options.listed is not None
+    )
+    recorder = make_recorder(
+        study, search_dir, place, ledger, budget, retries, add_to_journal, outcomes
+    )
     view = LiveView(
         ledger.records,
         study.metric,
@@ -131,6 +134,7 @@ def make_recorder(
     budget: Budget,
     retries: Retries,
     add_to_journal: Callable[[TrialRecord], None],
+    outcomes: OutcomeFiles,
 ) -> Recorder:
     """The callback that keeps the ledger, and all that hangs on the end of a trial."""
 
@@ -138,6 +142,7 @@ def make_recorder(
         budget.count(record)
         add_to_journal(record)
         if record.status == "completed":
+            outcomes.gather(ledger.records, recorder.checkpoints)
             best = choose_best(ledger.records, study.metric, study.mode)
             recorder.keep_only({best["trial_id"]} if best else set())
 
@@ -157,43 +162,8 @@ def make_recorder(
         retries=retries,
         on_begin=budget.listen,
     )
+    outcomes.gather(ledger.records, recorder.checkpoints)  # of a trial at whose end it was killed
     return recorder
-
-
-def make_searcher(
-    study: Study, options: Options, place: Place, ledger: Ledger, retries: Retries
-) -> AshaSearcher:
-    """What Ray asks for trials, fed with the ledger's and with those of earlier searches."""
-    warm, enqueue = warm_start(options.warm_start, study)
-
-    def last_checkpoint(trial_id: str) -> str | None:
-        if trial_id in retries.unusable:
-            retries.unusable.remove(trial_id)
-            ledger.append("checkpoint", trial_id, epoch=0, path=None)
-        record = ledger.records.get(trial_id)
-        return place.storage.find(record.checkpoint) if record else None
-
-    return AshaSearcher(
-        study.space,
-        metric=study.metric,
-        mode=study.mode,
-        num_samples=study.num_samples,
-        num_epochs=study.num_epochs,
-        scheduler=study.scheduler,
-        grace_period=study.first_rung,
-        reduction_factor=study.reduction_factor,
-        whole=WholeBudget(study.finish_presets, study.audit_share, study.seed),
-        baseline=dataclasses.asdict(study.config),
-        seed=study.seed,
-        sampler=study.sampler,
-        past=[located(record, place.storage) for record in ledger.records.values()],
-        warm=warm,
-        enqueue=[*((point, "user") for point in study.points), *enqueue],
-        max_concurrent=options.max_concurrent,
-        slots=trial_slots(place.resources),
-        last_checkpoint=last_checkpoint,
-        judge=retries,
-    )
 
 
 def make_tuner(

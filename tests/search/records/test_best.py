@@ -49,26 +49,6 @@ def test_trials_that_ran_their_full_budget_come_first() -> None:
     assert choose_best({}, "valid_acc", "max") is None
 
 
-@pytest.mark.parametrize(
-    ("means", "chosen"),
-    [
-        ({"t0000": 0.80, "t0001": 0.70}, "t0000"),
-        ({"t0001": 0.70, "t0002": 0.75}, "t0002"),
-        ({"t0001": 0.70, "t0002": 0.70}, "t0002"),
-        ({}, "t0001"),
-    ],
-)
-def test_the_mean_of_confirming_runs_decides_where_there_is_one(
-    means: dict[str, float], chosen: str
-) -> None:
-    trials = {t.trial_id: t for t in (trial(0, 0.85), trial(1, 0.95), trial(2, 0.90, 0.5))}
-    best = choose_best(trials, "valid_acc", "max", means)
-    assert best is not None
-    assert best["trial_id"] == chosen
-    kind = f"{len(means)} confirmed" if means else "3 completed"
-    assert f"among {kind} trials of 3" in best["chosen"]
-
-
 @pytest.mark.parametrize("status", ["failed", "diverged"])
 def test_one_that_failed_or_diverged_is_never_the_best(status: Status) -> None:
     good, bad = trial(0, 0.5, status="stopped"), trial(1, 0.9, status=status)

@@ -22,6 +22,7 @@ from search.files import read_json, write_json
 from search.records.knobs import advice, edge, read_knob
 from search.records.ledger import Ledger
 from search.records.manifest import KnobEntry
+from search.records.outcomes import Outcomes, write_outcomes
 from search.records.tables import write_tables
 from search.review.table import format_trials
 from search.text import compact, duration
@@ -289,3 +290,27 @@ def test_a_damaged_search_json_is_one_clear_line(tmp_path: Path) -> None:
         ValueError, match=r"search.json cannot be used \(space: Field required\); restore the file$"
     ):
         load(folder)
+
+
+def test_trials_that_the_images_do_not_tell_from_the_best_are_marked(search: Search) -> None:
+    assert "paired" not in format_trials([search])
+    completed = [s for s in search.ranking if s.record.status == "completed"][:3]
+    best, alike, worse = (scored.record.trial_id for scored in completed)
+    for trial_id, losses, right in (
+        (best, [0.1, 0.2, 0.3, 0.4], [1, 1, 1, 0]),
+        (alike, [0.2, 0.1, 0.3, 0.4], [1, 1, 0, 1]),
+        (worse, [1.1, 1.2, 1.3, 1.5], [0, 0, 0, 0]),
+    ):
+        epoch = search.records[trial_id].best_epoch("valid_acc", "max") or 0
+        write_outcomes(search.path, Outcomes(trial_id, epoch, tuple(losses), tuple(right)))
+    found = load(search.path)
+    text = format_trials([found])
+    rows = {line.split()[0] for line in body(text)}
+    assert {f"{best}*", f"{alike}~", worse} <= rows
+    lead = (
+        f"{best} by valid_acc: 0.0000 +- 0.4082 better than {alike} (paired, 4 images; valid_loss"
+    )
+    assert lead in text
+    assert f"these images do not tell {best} from {alike}" in text
+    assert "~ not told from the best by the images of valid" in text
+    assert json.loads(format_trials([found], style="json", top=2))[1]["trial_id"] == alike

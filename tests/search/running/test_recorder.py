@@ -21,6 +21,7 @@ from search.finishing.retrain import chosen, final_checkpoint
 from search.records.ledger import Ledger, TrialRecord, read_ledger
 from search.review.report import single_page
 from search.review.table import format_trials
+from search.running.outcomes import OutcomeFiles
 from search.running.recorder import Recorder
 from search.running.retries import Retries, Trouble
 from search.running.stopper import Budget
@@ -225,7 +226,14 @@ def test_of_equal_trials_that_end_out_of_order_the_one_that_tables_name_is_kept(
     desk = Desk(folder)
     budget = Budget(None, None, study.metric, study.mode)
     desk.recorder = make_recorder(
-        study, folder, place, desk.ledger, budget, desk.recorder.retries, lambda record: None
+        study,
+        folder,
+        place,
+        desk.ledger,
+        budget,
+        desk.recorder.retries,
+        lambda record: None,
+        OutcomeFiles(folder, place.storage, study.metric, study.mode),
     )
     trials = {number: desk.start(number) for number in (3, 2, 4, 1)}
     folders = {}

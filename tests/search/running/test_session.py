@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -18,6 +20,7 @@ from search import Search, load
 from search.records.best import BASELINE
 from search.records.statuses import FINISHED
 from search.review.audit import audited
+from tests import toy
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.toy_search import (
     TOY,
@@ -67,10 +70,24 @@ def check_ended(found: Search) -> Counter[str]:
     return Counter(found.trials["status"])
 
 
+def check_compared(found: Search) -> None:
+    """What the completed trials made of each image is kept, and told of the best."""
+    completed = {r.trial_id for r in found.records.values() if r.status == "completed"}
+    assert set(found.outcomes) == completed
+    best, described = found.best, json.loads((found.path / "best.json").read_text())
+    assert best is not None
+    share = math.floor(toy.IMAGES * best["metrics"]["valid_acc"]) / toy.IMAGES
+    assert fmean(found.outcomes[best["trial_id"]].correct) == share
+    assert described["compared"] == json.loads(json.dumps(best["compared"]))
+    assert described["compared"]["images"] == toy.IMAGES
+    assert described["compared"]["baseline"]["valid_loss"]["better_by"] > 0
+
+
 def test_a_search_ends_with_every_trial_accounted_for(finished: Search) -> None:
     statuses = check_ended(finished)
     assert statuses["completed"] >= 1
     assert statuses["stopped"] >= 1
+    check_compared(finished)
 
 
 @pytest.mark.slow

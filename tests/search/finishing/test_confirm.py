@@ -1,0 +1,140 @@
+"""Confirmation on real Ray: a small search of digits, its best run again on folds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import Search, load
+from search.errors import UserError
+from search.finishing.confirm import forecast, plan_confirmation
+from search.records.ledger import LEDGER
+from tests.commands import RAY_WARNS, resnet_tune
+from tests.finished import digits_search
+
+pytestmark = RAY_WARNS
+BETTER = {"width": 16, "batch_size": 32}
+CHANGES: list[dict[str, Any]] = [{}, BETTER, BETTER | {"seed": 1}, {"lr": 1e-5}]
+OPTIONS = ("--top", "3", "--folds", "2")
+
+
+@pytest.fixture(scope="module")
+def above(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of four trials and its data; the last trial learns nothing."""
+    above = tmp_path_factory.mktemp("above")
+    digits_search(above, CHANGES)
+    return above
+
+
+@pytest.fixture(scope="module")
+def told(above: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, str]:
+    """The search confirmed, and what was printed."""
+    search_dir = tmp_path_factory.mktemp("confirmed") / "results" / "digits" / "one"
+    shutil.copytree(above / "results" / "digits" / "one", search_dir)
+    printed = resnet_tune("confirm", str(search_dir), *OPTIONS)
+    return load(search_dir), printed.out
+
+
+@pytest.mark.slow
+def test_the_best_and_the_baseline_are_run_again_and_one_is_chosen(
+    told: tuple[Search, str],
+) -> None:
+    found, printed = told
+    assert found.confirmed is not None
+    rows = {row.trial_id: row for row in found.confirmed.rows}
+    assert (found.confirmed.plan.folds, found.confirmed.plan.seeds) == (2, 1)
+    assert set(rows) == {"t0000", "t0001", "t0002", "t0003"}
+    assert rows["t0003"].dropped
+    assert rows["t0003"].runs == 1
+    assert found.runs is not None
+    assert len(found.runs.records) == sum(row.runs for row in found.confirmed.rows)
+    assert all(len(o.losses) in (716, 717) for o in found.runs.outcomes.values())
+    best = json.loads((found.path / "best.json").read_text())
+    assert best["trial_id"] == found.confirmed.chosen
+    assert best["epoch"] == 2
+    assert "of those within one paired standard error" in best["chosen"]
+    assert f"chosen {best['trial_id']}: the best mean valid_acc on 2 folds" in printed
+    assert "t0003 " in printed
+    assert "given up after 1 runs" in printed
+
+
+@pytest.mark.slow
+def test_the_same_command_again_prints_the_same_without_a_run(told: tuple[Search, str]) -> None:
+    found, printed = told
+    before = (found.path / "confirm" / LEDGER).read_bytes()
+    assert resnet_tune("confirm", str(found.path), *OPTIONS).out == printed
+    assert (found.path / "confirm" / LEDGER).read_bytes() == before
+
+
+@pytest.mark.slow
+def test_table_report_and_retraining_follow(told: tuple[Search, str]) -> None:
+    found, printed = told
+    table = resnet_tune("trials", str(found.path)).out
+    assert all(line.strip() in table for line in printed.splitlines())
+    resnet_tune("report", str(found.path))
+    page = (found.path / "report.html").read_text()
+    assert "The best configurations, run again" in page
+    resnet_tune("retrain", str(found.path))
+    metadata = json.loads((found.path / "retrain" / "metadata.json").read_text())
+    assert found.confirmed is not None
+    assert metadata["trial_id"] == found.confirmed.chosen
+
+
+def runs_ended(ledger: Path, count: int) -> bool:
+    """Whether so many runs of a confirmation have ended."""
+    return ledger.exists() and ledger.read_text().count('"event": "end"') >= count
+
+
+def kill_when(search_dir: Path, moment: Callable[[], bool]) -> None:
+    """Confirm in a process of its own, killed at a moment."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search", "confirm", str(search_dir), *OPTIONS],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not moment() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_same_command_completes_with_the_same_result(
+    above: Path, told: tuple[Search, str], tmp_path: Path
+) -> None:
+    search_dir = tmp_path / "results" / "digits" / "one"
+    shutil.copytree(above / "results" / "digits" / "one", search_dir)
+    ledger = search_dir / "confirm" / LEDGER
+    kill_when(search_dir, lambda: runs_ended(ledger, 2))
+    assert load(search_dir).confirmed is None
+    assert "not confirmed" in resnet_tune("trials", str(search_dir)).out
+    assert resnet_tune("confirm", str(search_dir), *OPTIONS).out == told[1]
+
+
+def test_what_is_planned_and_forecast(above: Path) -> None:
+    found = load(above / "results" / "digits" / "one")
+    plan = plan_confirmation(found, 2, 5, 1)
+    assert len(plan.trials) == 3
+    assert plan.trials[-1] == "t0000"
+    seconds = sum(found.records[t].seconds for t in plan.trials)
+    data = found.info.data
+    share = (data.train + data.valid) * 0.8 / data.train
+    assert forecast(found, plan) == pytest.approx(10 + seconds * 5 * share)
+    by_images = plan_confirmation(found, None, 5, 1).trials
+    assert "t0003" not in by_images
+    with pytest.raises(UserError, match="--folds 9999: there are 1433 labelled images"):
+        plan_confirmation(found, None, 9999, 1)
+    found.records.clear()
+    lonely = Search(found.path, found.info, {}, False)
+    with pytest.raises(UserError, match="no trial but the baseline ran its full budget"):
+        plan_confirmation(lonely, None, 5, 1)
