@@ -69,7 +69,7 @@ def test_an_installed_wheel_does_the_job_outside_the_checkout(wheel: Path, tmp_p
     code = "import search; print(search.__file__)"
     where = call(sys.executable, "-c", code, folder=tmp_path, **python)
     assert Path(where.strip()) == installed / "search" / "__init__.py"
-    small = ["--num-samples", "2", "--num-epochs", "2", "--name", "one"]
+    small = ["--num-samples", "2", "--num-epochs", "2", "--name", "one", "--no-confirm"]
     program = str(installed / "bin" / "resnet-tune")
     told = call(program, "run", "digits", *small, folder=tmp_path, **python)
     assert "test accuracy: " in told

@@ -22,7 +22,7 @@ from search.running.options import Listed, Options
 from search.running.session import run_search
 from search.schedulers.listed import Point
 from search.study.study import Study
-from trainables.config import known_knobs
+from trainables.config import recorded_knobs
 
 MOST = 10  # configurations besides the baseline
 UNKNOWN = 5  # of them, where it is not known which of them the images tell apart
@@ -74,8 +74,8 @@ def confirm(
 ) -> Search:
     """Run what of the plan has not been run; the search of the runs. As `run_search` raises."""
     folder = found.path / CONFIRM
-    own = dataclasses.replace(study.config, **known_knobs(found.info.baseline))
-    points = list_points(found, plan)
+    own = dataclasses.replace(study.config, **recorded_knobs(study.config, found.info.baseline))
+    points = list_points(found, study, plan)
     again = dataclasses.replace(
         study,
         config=own,
@@ -103,18 +103,19 @@ def confirm(
     return run_search(again, data, folder, options)
 
 
-def list_points(found: Search, plan: Plan) -> list[Point]:
+def list_points(found: Search, study: Study, plan: Plan) -> list[Point]:
     """Every run of the plan, one fold of all configurations after the other."""
     return [
-        Point(plan.name(trial_id, run), plan.config(knobs(found, trial_id), run), trial_id, stage)
+        Point(plan.name(trial_id, run), plan.config(knobs(found, study, trial_id), run), trial_id, stage)
         for stage, run in enumerate(plan.runs)
         for trial_id in plan.trials
     ]
 
 
-def knobs(found: Search, trial_id: str) -> dict[str, object]:
+def knobs(found: Search, study: Study, trial_id: str) -> dict[str, object]:
     """A trial's configuration at the search's full budget."""
-    return {**known_knobs(found.records[trial_id].config), "num_epochs": found.info.num_epochs}
+    recorded = recorded_knobs(study.config, found.records[trial_id].config)
+    return {**recorded, "num_epochs": found.info.num_epochs}
 
 
 def is_done(found: Search, plan: Plan) -> bool:

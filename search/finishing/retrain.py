@@ -17,11 +17,11 @@ from safetensors.torch import save_model
 
 from data_prep.digests import write_digests
 from data_prep.files import whole_folder
-from search.cluster.storage import fetched, search_storage
 from search.console import notice
 from search.errors import UsageError, UserError
 from search.files import write_json
 from search.finishing.inputs import Inputs
+from search.finishing.own_model import save_valid_predictions
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
@@ -31,9 +31,6 @@ from trainables.config import TrainConfig, recorded_knobs
 from trainables.data import TaskData
 from trainables.loop import TrainState
 from trainables.loop import fit as fit_epochs
-from trainables.loop import predict as predict_probabilities
-from trainables.reporting import STATE_FILE
-from trainables.state import CheckpointError
 
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -121,8 +118,8 @@ def retrain(
         save_model(state.model, str(aside / "model.safetensors"), saved_metadata(study, config))
         write_json(aside / "config.json", dataclasses.asdict(config))
         pd.DataFrame(rows).to_csv(aside / "metrics.csv", index=False)
-        checkpoint = final_checkpoint(search, choice["trial_id"])
-        save_valid_predictions(aside / "valid_predictions.npz", study, config, data, checkpoint)
+        record = search.records[choice["trial_id"]]
+        save_valid_predictions(aside / "valid_predictions.npz", search, study, record, data)
         write_digests(aside)
         write_json(aside / "metadata.json", metadata)  # not final: the score is added to it
     return search.path / "retrain"
@@ -173,41 +170,3 @@ def describe_choice(search: Search, study: Study, choice: dict[str, Any]) -> dic
         "git_commit": git_commit(),
         "caveat": study.caveat,
     }
-
-
-def final_checkpoint(search: Search, trial_id: str) -> str | None:
-    """Where the trial's checkpoint of its full budget lies; None where there is none to be had."""
-    record = search.records[trial_id]
-    storage = search_storage(search.info.storage, search.path, search.info.task)
-    try:
-        return storage.find(record.checkpoint) if record.status == "completed" else None
-    except (OSError, ValueError):  # the storage is out of reach
-        return None
-
-
-def save_valid_predictions(
-    path: Path, study: Study, config: TrainConfig, data: Any, checkpoint: str | None
-) -> bool:
-    """What the trial's own model, which never saw `valid`, says of it: the report's honest errors.
-
-    False where the trial left no checkpoint behind.
-    """
-    if checkpoint is None:
-        return False
-    state = study.trainables.start(config, data)
-    try:
-        with fetched(checkpoint) as folder:
-            if not (folder / STATE_FILE).is_file():
-                return False
-            state.load(folder / STATE_FILE)
-    except (OSError, CheckpointError) as error:
-        notice(f"no predictions of valid for the report: {first_line(error)}")
-        return False
-    np.savez_compressed(
-        path,
-        ids=np.asarray(data.valid_ids),
-        labels=np.asarray(data.valid_labels),
-        probabilities=predict_probabilities(state.model, data.valid, config).numpy(),
-        classes=np.asarray(data.classes),
-    )
-    return True

@@ -144,7 +144,8 @@ def make_recorder(
         if record.status == "completed":
             outcomes.gather(ledger.records, recorder.checkpoints)
             best = choose_best(ledger.records, study.metric, study.mode)
-            recorder.keep_only({best["trial_id"]} if best else set())
+            keep = best is not None and not outcomes.everything
+            recorder.keep_only({best["trial_id"]} if best and keep else set())
 
     def on_tables() -> None:
         with contextlib.suppress(OSError):  # they are written again soon, and at the end

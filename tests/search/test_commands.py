@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from search import load
+from search import Search, load
 from search.finishing.retrain import retrain
 from search.records.best import BASELINE
 from search.records.tables import COLUMNS, HISTORY_COLUMNS
@@ -64,7 +64,7 @@ def check_files(search_dir: Path, num_samples: int) -> None:
 
 
 def test_digits_from_nothing_to_a_scored_submission(tmp_path: Path) -> None:
-    options = ["--num-samples", "3", "--num-epochs", "4"]
+    options = ["--num-samples", "3", "--num-epochs", "4", "--no-confirm"]
     told = run(tmp_path, "run", "digits", *options, "--set", "grace_period=4")
     search_dir = tmp_path / "results" / "digits" / "one"
     check_files(search_dir, 3)
@@ -134,6 +134,7 @@ def test_cifar10_on_genuine_images(shared_data: Path, tmp_path: Path) -> None:
     keep_some(whole / "test_100samples", source / "test", 20)
     (source / "trainLabels.csv").write_bytes((whole / "trainLabels.csv").read_bytes())
     options = ["--num-samples", "2", "--num-epochs", "1", "--set", "batch_size=32"]
+    options.append("--no-confirm")
     run(tmp_path, "run", "cifar10", "--source", str(source), *options)
     search_dir = tmp_path / "results" / "cifar10" / "one"
     check_files(search_dir, 2)
@@ -160,11 +161,13 @@ def test_dog_breed_on_genuine_images_and_weights(shared_data: Path, tmp_path: Pa
     sample[sample["id"].isin(kept)].to_csv(source / "sample_submission.csv", index=False)
     weights = shared_data / "weights" / "mobilenet_v2_features_torchvision_layout.pt"
     options = ["--num-samples", "2", "--num-epochs", "2", "--set", "image_size=64"]
+    options.append("--confirm")
     backbone = ["--set", "backbone=mobilenet_v2", "--set", f"weights={weights}"]
     run(tmp_path, "run", "dog_breed", "--source", str(source), *options, *backbone)
     search_dir = tmp_path / "results" / "dog_breed" / "one"
     check_files(search_dir, 2)
     baseline = load(search_dir).records[BASELINE].config
+    check_confirmed(load(search_dir))
     notes = {"lr": 0.03, "weight_decay": 1e-4, "hidden": 256, "lr_period": 10, "lr_decay": 0.1}
     assert notes.items() <= baseline.items()
     ours, theirs = (
@@ -176,6 +179,19 @@ def test_dog_breed_on_genuine_images_and_weights(shared_data: Path, tmp_path: Pa
     assert ours.drop(columns="id").sum(axis=1).tolist() == pytest.approx([1] * len(ours), abs=1e-6)
     with (search_dir / "trials.csv").open() as file:
         assert next(csv.reader(file))[:3] == ["trial_id", "status", "epochs"]
+
+
+def check_confirmed(found: Search) -> None:
+    """The best and the baseline have run on five folds, and the choice is what is retrained."""
+    assert found.confirmed is not None
+    assert found.runs is not None
+    assert len(found.confirmed.rows) == 2
+    assert sum(len(o.losses) for o in found.runs.outcomes.values()) >= 360
+    assert {record.facts["path"] for record in found.runs.records.values()} == {"features"}
+    metadata = json.loads((found.path / "retrain" / "metadata.json").read_text())
+    assert metadata["trial_id"] == found.confirmed.chosen
+    assert metadata["epochs"] == found.confirmed.row.epoch
+    assert (found.path / "retrain" / "valid_predictions.npz").is_file()
 
 
 def keep_some(source: Path, target: Path, count: int, stems: set[str] | None = None) -> None:

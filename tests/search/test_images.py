@@ -130,7 +130,7 @@ def test_class_folders_to_a_report_and_other_images_predicted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     class_folders(rows, tmp_path / "shapes")
-    run = ["run", "images", "--source", "shapes", "--name", "first"]
+    run = ["run", "images", "--source", "shapes", "--name", "first", "--no-confirm"]
     assert guarded([*run, "--num-samples", "2", "--num-epochs", "2"], debug=False) == 0
     assert "has no test images to predict" in capsys.readouterr().err
     search_dir = tmp_path / "results" / "images-shapes" / "first"

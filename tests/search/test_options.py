@@ -36,6 +36,7 @@ SEARCH: dict[str, Any] = {
     "--cpus-per-trial": None,
     "--gpus-per-trial": None,
     "--no-trial-batch": False,
+    "--confirm": None,
 }
 PREPARE = {
     "--data": Path("data"),
@@ -57,6 +58,8 @@ FROZEN: dict[str, dict[str, Any]] = {
     "check": SEARCH,
     "submit": {"--job-address": None, "--follow": True} | SEARCH,
     "run": PREPARE | SEARCH,
+    "confirm": SENT
+    | {"--top": None, "--folds": 5, "--seeds": 1, "--storage": None, "--max-concurrent": None},
     "retrain": SENT | {"--trial": None, "--num-epochs": None},
     "predict": SENT | {"--images": None, "--recursive": False, "--out": None},
     "reproduce": FINISHED | {"--trial": None},
@@ -103,6 +106,7 @@ def request(tmp_path: Path) -> Request:
         time_budget=90.0,
         warm_start=(tmp_path / "a", tmp_path / "b"),
         max_failures=0,
+        confirm=False,
         gpus_per_trial="auto",
         mlflow="http://there",
     )
@@ -122,6 +126,7 @@ def test_options_are_typed_again_as_they_were(
 def test_a_resume_is_told_what_is_not_remembered_and_nothing_else(tmp_path: Path) -> None:
     told = words_of_later_sessions(request(tmp_path))
     expected = ["--max-failures", "0", "--mlflow", "http://there", "--results", str(tmp_path)]
+    expected.append("--no-confirm")
     assert told == expected
     assert set(remembered()) == {
         *("warm_start", "sets", "ranges", "num_samples", "num_epochs"),

@@ -39,7 +39,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with data and a whole search of the digits, made by `run`."""
     place = tmp_path_factory.mktemp("honest")
     folders = ["--data", str(place / "data"), "--results", str(place / "results")]
-    size = ["--num-samples", "2", "--num-epochs", "1", "--name", "one"]
+    size = ["--num-samples", "2", "--num-epochs", "1", "--name", "one", "--no-confirm"]
     done = subprocess.run(
         [sys.executable, "-m", "search", "run", "digits", *folders, *size], capture_output=True
     )

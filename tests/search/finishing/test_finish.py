@@ -81,6 +81,7 @@ def test_run_on_a_cluster_whose_head_has_no_cpu(tmp_path: Path) -> None:
         cluster.wait_for_nodes()
         options = ["--num-samples", "2", "--num-epochs", "2", "--storage", str(tmp_path / "shared")]
         there = ["--address", cluster.address]
+        options.append("--no-confirm")
         done = tune(cluster, "run", "digits", *folders, *options, *there, "--name", "one")
         assert re.search(r"retraining t\d+ as a task of the Ray cluster", done.stderr)
         search_dir = tmp_path / "results" / "digits" / "one"

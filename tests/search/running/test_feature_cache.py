@@ -50,7 +50,7 @@ def dogs_download(folder: Path) -> Path:
 def command(folder: Path, stage: str, name: str, *options: str) -> list[str]:
     """What `resnet-tune` is told to run or search dog_breed."""
     folders = ["--data", str(folder / "data"), "--results", str(folder / "results")]
-    words = [stage, "dog_breed", *folders, "--name", name]
+    words = [stage, "dog_breed", *folders, "--name", name, "--no-confirm"]
     if stage == "run":
         words += ["--source", str(folder / "download")]
     return [*words, *options]

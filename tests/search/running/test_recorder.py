@@ -17,7 +17,8 @@ from search import load
 from search.cluster.environment import Place
 from search.cluster.node_data import NodeData
 from search.cluster.storage import Storage
-from search.finishing.retrain import chosen, final_checkpoint
+from search.finishing.own_model import final_checkpoint
+from search.finishing.retrain import chosen
 from search.records.ledger import Ledger, TrialRecord, read_ledger
 from search.review.report import single_page
 from search.review.table import format_trials
