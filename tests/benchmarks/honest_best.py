@@ -27,6 +27,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -191,9 +192,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=300)
     asked = parser.parse_args()
     repeats = 30 if asked.quick else asked.repeats
-    families = {"synthetic": lambda rng: synthetic(rng)}
-    for name, table in tables().items():
-        families[name] = lambda rng, table=table: table_search(table, rng)
+    families: dict[str, Callable[[np.random.Generator], Pair]] = {"synthetic": synthetic}
+    families |= {name: partial(table_search, table) for name, table in tables().items()}
     if len(families) == 1:
         print(f"without simple_hpo: there is no package {PACKAGE}")
     found = {}
