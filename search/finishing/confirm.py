@@ -106,7 +106,12 @@ def confirm(
 def list_points(found: Search, study: Study, plan: Plan) -> list[Point]:
     """Every run of the plan, one fold of all configurations after the other."""
     return [
-        Point(plan.name(trial_id, run), plan.config(knobs(found, study, trial_id), run), trial_id, stage)
+        Point(
+            plan.name(trial_id, run),
+            plan.config(knobs(found, study, trial_id), run),
+            trial_id,
+            stage,
+        )
         for stage, run in enumerate(plan.runs)
         for trial_id in plan.trials
     ]

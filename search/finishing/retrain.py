@@ -26,7 +26,6 @@ from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
 from search.study.study import Study
-from search.text import first_line
 from trainables.config import TrainConfig, recorded_knobs
 from trainables.data import TaskData
 from trainables.loop import TrainState
