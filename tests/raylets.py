@@ -34,6 +34,22 @@ ENV = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }
+COUNT_NODES = """
+import sys, time, ray
+deadline = time.monotonic() + 90
+while True:
+    try:
+        if not ray.is_initialized():
+            ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)
+        told = str(sum(node["Alive"] for node in ray.nodes()))
+    except ConnectionError as error:  # the head is not up yet
+        told = str(error)
+    if told == sys.argv[2]:
+        break
+    if time.monotonic() > deadline:
+        sys.exit(told)
+    time.sleep(0.2)
+"""
 OBJECT_STORE = 100 * 2**20  # bytes a node
 UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -153,20 +169,15 @@ class Cluster:
 
     def wait_for_nodes(self) -> None:
         """Until exactly the nodes that have been started are alive; AssertionError after 90 s."""
-        deadline = time.monotonic() + 90
-        script = (
-            "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level=50);"
-            "print(sum(n['Alive'] for n in ray.nodes()))"
+        wanted = str(1 + len(self.workers))
+        done = subprocess.run(
+            self.inside([sys.executable, "-c", COUNT_NODES, self.address, wanted]),
+            capture_output=True,
+            text=True,
+            env={**os.environ, **ENV},
         )
-        query = self.inside([sys.executable, "-c", script, self.address])
-        wanted, told = str(1 + len(self.workers)), ""
-        while time.monotonic() < deadline:
-            done = subprocess.run(query, capture_output=True, text=True, env={**os.environ, **ENV})
-            told = done.stdout + done.stderr
-            if done.stdout.strip() == wanted:
-                return
-            time.sleep(0.5)
-        raise AssertionError(f"{wanted} nodes were not alive within 90 s: {told}; {self.logs()}")
+        told = done.stdout + done.stderr
+        assert done.returncode == 0, f"{wanted} nodes were not alive: {told}; {self.logs()}"
 
     def kill(self, node: Node) -> None:
         """Kill a worker node."""

@@ -2,6 +2,8 @@
 
 `quality` is the accuracy a trial tends to; `fault` happens at epoch 2 of a trial whose `quality`
 lies below `fault_below`. The checkpoint holds the epoch, and each start appends a line to `trace`.
+
+Nothing here imports torch: it is half of what a worker's start costs, and a test run has hundreds.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from ray import tune
 from data_prep.digits import LAYOUT
 from search.study.study import Study
 from trainables.config import TrainConfig
-from trainables.state import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ def trainable(
     if BROKEN in os.environ:  # by an earlier trial of this process
         raise RuntimeError("CUDA error: device-side assert triggered")
     if knobs.reads_data:
-        from trainables.data import load_packed  # here: it imports torch
-
-        load_packed(Path(data_dir))
+        np.load(Path(data_dir, "packed", "train_valid.npy"), mmap_mode="r")
     first = 1 + resume_epoch(config)
     if knobs.trace:
         with Path(knobs.trace).open("a") as trace:
@@ -124,6 +123,8 @@ def resume_epoch(config: dict[str, Any]) -> int:
     try:
         return int(json.loads(text)["epoch"])
     except ValueError:
+        from trainables.state import CheckpointError  # here: it imports torch
+
         raise CheckpointError(f"checkpoint {folder} cannot be used") from None
 
 
@@ -143,7 +144,7 @@ def hurt(fault: str, loss: float) -> float:
     if fault == "oom":
         raise MemoryError("out of memory: 9 GiB wanted")
     if fault == "gpu_oom":
-        import torch  # here: a worker that does not import it starts in half the time
+        import torch  # here, and not above: see there
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     if fault == "kill":

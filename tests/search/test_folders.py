@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -50,8 +49,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert started.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
-    started.wait(timeout=120)
+    started.terminate()
+    assert started.wait(timeout=120) == 143
+    assert load(search_dir).info.status == "interrupted"
     assert len(waiting(search_dir)) >= 3
     return home
 

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,9 @@ import torch
 
 from search.cli import guarded
 from search.records.sealed import seal
+from tests.commands import RAY_WARNS, resnet_tune
+
+pytestmark = RAY_WARNS
 
 HTML = "<script>steal()</script><img src=x onerror=steal()>"
 COMMANDS = ["trials", "report", "retrain", "predict"]
@@ -39,11 +40,9 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with data and a whole search of the digits, made by `run`."""
     place = tmp_path_factory.mktemp("honest")
     folders = ["--data", str(place / "data"), "--results", str(place / "results")]
-    size = ["--num-samples", "2", "--num-epochs", "1", "--name", "one", "--no-confirm"]
-    done = subprocess.run(
-        [sys.executable, "-m", "search", "run", "digits", *folders, *size], capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
+    size = ["--num-samples", "2", "--num-epochs", "1", "--set", "width=4", "--name", "one"]
+    size += ["--no-confirm"]
+    resnet_tune("run", "digits", *folders, *size)
     return place
 
 
@@ -232,11 +231,8 @@ def test_a_resume_neither(
     rewrite_ledger(place, lambda event, n: event.update(status="lost"), "end")
     folders = ["--data", str(honest / "data"), "--results", str(place / "results")]
     arguments = ["search", "digits", *folders, "--name", "one", "--resume"]
-    done = subprocess.run(
-        [sys.executable, "-m", "search", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert "Traceback" not in done.stderr
-    assert "fault of the program" not in done.stderr
+    capsys.readouterr()
+    guarded(arguments, debug=False)
+    told = capsys.readouterr().err
+    assert "Traceback" not in told
+    assert "fault of the program" not in told

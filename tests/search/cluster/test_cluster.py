@@ -230,9 +230,9 @@ def test_what_cannot_work_is_refused_in_one_line(cluster: Cluster, place: Path) 
     try:
         cluster.wait_for_nodes()
         told = search(cluster, place, str(TOY), "refused", code=1).stderr
+        greedy = search(cluster, place, str(TOY), "refused", ["--gpus-per-trial", "9"], code=1)
     finally:
         cluster.kill(bad)
-        cluster.wait_for_nodes()
     error = told.strip().splitlines()[-1]
     assert f"is not shared: node {bad.ip} does not see what was written there" in error
     assert f"node {bad.ip} has torch 1.0 (here " in error
@@ -240,7 +240,6 @@ def test_what_cannot_work_is_refused_in_one_line(cluster: Cluster, place: Path) 
     assert error.count(bad.ip) == 4  # the folder in the place of the storage is small, too
     assert all(node.ip not in error for node in cluster.workers)
     assert not (place / "shared" / "toy" / "refused").exists()
-    greedy = search(cluster, place, str(TOY), "refused", ["--gpus-per-trial", "9"], code=1)
     assert "asks for 9 GPUs but no Ray node has more than 0" in greedy.stderr
 
 

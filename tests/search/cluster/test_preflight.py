@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,7 @@ from search.dog_breed import STUDY as DOGS
 from search.records.versions import versions
 from search.study.overrides import customise, ends
 from search.study.space import distribution
+from tests.commands import RAY_WARNS, resnet_tune
 from trainables.dog_breed import CONFIG
 
 GOOD = Answer(versions(), "shared", None, 10**12, 10**12, 10**12, (), ())
@@ -134,12 +133,11 @@ def test_a_uri_keeps_its_options_below() -> None:
     assert Storage("/a?b").below("c").uri == "/a?b/c"
 
 
+@RAY_WARNS
 def test_check_tries_a_batch_and_forecasts(tmp_path: Path) -> None:
     prepare(LAYOUT, None, tmp_path / "digits")
     words = ["check", "digits", "--data", str(tmp_path), "--results", str(tmp_path / "results")]
-    done = subprocess.run([sys.executable, "-m", "search", *words], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = resnet_tune(*words).out.splitlines()
     assert all(line.startswith("ok ") for line in lines)
     assert [line[8:].split(",")[0].split(":")[0] for line in lines] == [
         *("resources", "disk", "one batch", "one batch", "one batch", "forecast")

@@ -68,6 +68,7 @@ def tune(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.slow
 def test_run_on_a_cluster_whose_head_has_no_cpu(tmp_path: Path) -> None:
     """The worker sees neither data nor results: both travel, and the model comes back."""
     for name in ("data", "results", "shared", "cache"):
@@ -79,7 +80,8 @@ def test_run_on_a_cluster_whose_head_has_no_cpu(tmp_path: Path) -> None:
             env={"RESNET_TUNE_CACHE": str(tmp_path / "cache")},
         )
         cluster.wait_for_nodes()
-        options = ["--num-samples", "2", "--num-epochs", "2", "--storage", str(tmp_path / "shared")]
+        options = ["--num-samples", "2", "--num-epochs", "2", "--set", "width=8"]
+        options += ["--storage", str(tmp_path / "shared")]
         there = ["--address", cluster.address]
         options.append("--no-confirm")
         done = tune(cluster, "run", "digits", *folders, *options, *there, "--name", "one")

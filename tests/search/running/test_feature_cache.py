@@ -94,7 +94,8 @@ def test_a_run_says_what_it_computes_and_keeps_it(finished: tuple[Path, str]) ->
 def test_a_second_search_computes_nothing_and_starts_at_once(finished: tuple[Path, str]) -> None:
     folder, _ = finished
     before = files(folder)
-    again = resnet_tune(*command(folder, "search", "two", *small(folder / "mobilenet.pt")))
+    options = [*small(folder / "mobilenet.pt"), "--no-trial-batch"]
+    again = resnet_tune(*command(folder, "search", "two", *options))
     assert "features:" not in again.err
     assert files(folder) == before
     events = list(read_events(folder / "results" / "dog_breed" / "two" / "ledger.jsonl"))
@@ -167,46 +168,52 @@ def test_a_searched_backbone_from_an_empty_store_to_a_model_for_others(
     np.testing.assert_allclose(found, wanted, atol=0.02)  # not folded, perhaps in bfloat16
 
 
-SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random"]
+SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random", "--no-trial-batch"]
 SLOW += ["--set", "precision=float32", "--set", "image_size=320", "--set", "scheduler=none"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "moment"),
+    ("first", "second"),
     [
-        (signal.SIGKILL, "view_0001.npy"),
-        (signal.SIGINT, "eval.npy"),
-        pytest.param(signal.SIGKILL, "eval.npy", marks=pytest.mark.soak),
-        pytest.param(signal.SIGINT, "view_0001.npy", marks=pytest.mark.soak),
+        (signal.SIGINT, signal.SIGKILL),
+        pytest.param(signal.SIGKILL, signal.SIGINT, marks=pytest.mark.soak),
     ],
 )
-def test_a_search_cut_while_it_computes_goes_on(
-    finished: tuple[Path, str], tmp_path: Path, number: signal.Signals, moment: str
+def test_a_search_cut_twice_while_it_computes_goes_on(
+    finished: tuple[Path, str], tmp_path: Path, first: signal.Signals, second: signal.Signals
 ) -> None:
     (tmp_path / "data").mkdir()
     source = finished[0] / "download"
     data = ["--source", str(source), "--data", str(tmp_path / "data")]
     resnet_tune("prepare", "dog_breed", *data)
+    before = cut(tmp_path, first, "eval.npy", *SLOW)
+    after = cut(tmp_path, second, "view_0001.npy", "--resume", "--no-trial-batch")
+    assert before.items() <= after.items(), "what was there was computed again"
+    resnet_tune(*command(tmp_path, "search", "cut"), "--resume", "--no-trial-batch")
+    found = load(tmp_path / "results" / "dog_breed" / "cut")
+    assert [record.status for record in found.records.values()] == ["completed"] * 2
+    assert after.items() <= files(tmp_path).items(), "what was there was computed again"
+    info = json.loads((found.path / "search.json").read_text())
+    assert info["status"] == "finished"
+
+
+def cut(folder: Path, number: signal.Signals, moment: str, *options: str) -> dict[str, int]:
+    """Start the search, and end it once there is a file of this name; the whole files by then."""
     begun = subprocess.Popen(
-        [sys.executable, "-m", "search", *command(tmp_path, "search", "cut", *SLOW)],
+        [sys.executable, "-m", "search", *command(folder, "search", "cut", *options)],
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(tmp_path, moment)
-    cut = time.monotonic()
+    wait_for(folder, moment)
+    told = time.monotonic()
     begun.send_signal(number)
     errors = begun.communicate(timeout=120)[1]
     assert begun.returncode == (130 if number == signal.SIGINT else -9), errors
-    assert time.monotonic() - cut < 60, "it waited for all the features"
-    before = {path: when for path, when in files(tmp_path).items() if ".pieces" not in path}
-    assert not any(path.endswith("view_0005.npy") for path in before)
-    resnet_tune(*command(tmp_path, "search", "cut"), "--resume")
-    found = load(tmp_path / "results" / "dog_breed" / "cut")
-    assert [record.status for record in found.records.values()] == ["completed"] * 2
-    assert before.items() <= files(tmp_path).items(), "what was there was computed again"
-    info = json.loads((found.path / "search.json").read_text())
-    assert info["status"] == "finished"
+    assert time.monotonic() - told < 60, "it waited for all the features"
+    whole = {path: when for path, when in files(folder).items() if ".pieces" not in path}
+    assert not any(path.endswith("view_0005.npy") for path in whole)
+    return whole
 
 
 def wait_for(folder: Path, name: str) -> None:

@@ -150,13 +150,10 @@ def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path:
     assert cut.info.status == "interrupted"
     assert "lost" in set(cut.trials["status"])
     before = ended(cut)
-    found = search(toy_data, tmp_path, "--resume")
-    check_consistent(found, 12)
+    found = search(toy_data, tmp_path, "--resume", "--num-samples", "14")
+    check_consistent(found, 14)
     assert before.items() <= ended(found).items()
     assert found.records[BASELINE].config["epoch_seconds"] == 0.3  # --set is remembered
-    extended = search(toy_data, tmp_path, "--resume", "--num-samples", "16")
-    check_consistent(extended, 16)
-    assert ended(found).items() <= ended(extended).items()
 
 
 HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.slow)
@@ -166,13 +163,21 @@ HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.slow)
 def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
     toy_data: Path, tmp_path: Path, kind: signal.Signals
 ) -> None:
-    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.5")
+    """Before that the search can be looked at, and not be driven twice."""
+    many = ["--num-samples", "999"]  # it does not end by itself
+    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.1", *many)
     wait_for_ends(tmp_path / "toy" / "one", 1)
+    shown = load(tmp_path / "toy" / "one")
+    assert shown.running
+    assert {"running"} < set(shown.trials["status"])
+    again = resnet_tune(*words(toy_data, tmp_path, "--resume"), code=1)
+    assert "another process is running" in again.err
     os.killpg(started.pid, kind)  # both reach all processes
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 128 + kind
     assert "--resume" in errors
     cut = load(tmp_path / "toy" / "one")
+    assert not cut.running
     assert cut.info.status == "interrupted"
     assert cut.stop_reason == f"interrupted by {kind.name}"
     assert "lost" in set(cut.trials["status"])
@@ -193,16 +198,15 @@ def test_audited_trials_run_to_their_end_and_a_resume_remembers_them(
     assert drawn <= {record.trial_id for record in more.records.values() if record.audited}
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_after_kill_9_of_the_driver_nothing_finished_is_lost(
-    toy_data: Path, tmp_path: Path, seed: int
+    toy_data: Path, tmp_path: Path
 ) -> None:
-    kill_and_resume(toy_data, tmp_path, seed)
+    kill_and_resume(toy_data, tmp_path, seed=0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("seed", range(2, 20))
+@pytest.mark.parametrize("seed", range(1, 20))
 def test_kill_9_at_many_moments(toy_data: Path, tmp_path: Path, seed: int) -> None:
     kill_and_resume(toy_data, tmp_path, seed)
 
@@ -228,24 +232,6 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     assert before.items() <= ended(found).items()
     again = [line.split()[0] for line in trace.read_text().splitlines()[started_before:]]
     assert not set(again) & set(before), "a finished trial ran again"
-
-
-@pytest.mark.slow
-def test_a_running_search_can_be_looked_at_but_not_driven_twice(
-    toy_data: Path, tmp_path: Path
-) -> None:
-    started = start(toy_data, tmp_path, "--set", "epoch_seconds=1")
-    try:
-        wait_for_ends(tmp_path / "toy" / "one", 1)
-        shown = load(tmp_path / "toy" / "one")
-        assert shown.running
-        assert {"running"} < set(shown.trials["status"])
-        again = resnet_tune(*words(toy_data, tmp_path, "--resume"), code=1)
-        assert "another process is running" in again.err
-    finally:
-        started.terminate()
-        started.communicate(timeout=60)
-        assert started.returncode == 143
 
 
 @pytest.mark.slow
