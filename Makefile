@@ -2,6 +2,9 @@ PYTHON ?= python3
 # The versions that the tests pass with; `make install CONSTRAINTS=` takes the newest instead.
 CONSTRAINTS ?= -c .ci/constraints.txt
 BIN := .venv/bin
+# Two at a time: a test that starts Ray waits for half of its time. The tests of a file share what
+# they are about, and stay in one process; files with little to do come last, as they are called.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := frozen_search train_speed search_quality overhead review prepare_speed early_looks recipe
 
 .PHONY: install run test test-all lint bench soak clean
@@ -19,11 +22,11 @@ run: install
 
 # What a newcomer waits for: at most six minutes on two quiet cores.
 test: install
-	$(BIN)/python -m pytest -m "not soak and not slow"
+	$(PYTEST) -m "not soak and not slow"
 
-# Every test but the soak: what CI runs.
+# Every test but the soak, at most fifteen minutes on the same: what CI runs.
 test-all: install
-	$(BIN)/python -m pytest -m "not soak" --durations=20
+	$(PYTEST) -m "not soak" --durations=20
 
 lint: install
 	$(BIN)/ruff check .

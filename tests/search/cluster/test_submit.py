@@ -63,32 +63,47 @@ def test_a_submitted_search_ends_and_a_bad_one_tells_its_reason(
 
 
 @pytest.mark.slow
-def test_over_ray_client_a_command_runs_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
-    """`run` leaves its submission, `search --resume` goes on, by the variable as by the option."""
-    whole = tmp_path / "results" / "digits" / "whole"
+def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Path) -> None:
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
-    small = ["--num-samples", "2", "--num-epochs", "2", "--set", "width=8"]
-    words = [*folders, "--name", "whole", *small, "--valid-fraction", "0.2"]
-    done = tune(cluster, "run", *words, "--address", cluster.client_address, task="digits")
+    words = [*folders, "--name", "whole", "--num-samples", "2", "--num-epochs", "2"]
+    words += ["--set", "width=8", "--valid-fraction", "0.2", "--address", cluster.client_address]
+    done = tune(cluster, "run", *words, task="digits")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2/2 trials ended" in done.stdout
     assert "test accuracy:" in done.stdout
-    assert f"results: {whole} on the head node" in done.stderr
-    assert (whole / "submission.csv").exists()
-    assert len(load(whole).trials) == 2
-    # the variable as well, and what was sent is the whole command
-    words = [*folders, "--name", "whole", "--resume", "--num-samples", "4", "--no-trial-batch"]
-    words += ["--set", "sampler=random"]
-    done = tune(cluster, "search", *words, task="digits", RAY_ADDRESS=cluster.client_address)
+    assert (tmp_path / "results" / "digits" / "whole" / "submission.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_variable_leads_over_ray_client_too(cluster: Cluster, tmp_path: Path) -> None:
+    """And what was sent is the whole command."""
+    prepare(LAYOUT, None, tmp_path / "data" / "toy")
+    first = tmp_path / "results" / "toy" / "first"
+    folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+    words = [*folders, "--name", "first", "--num-samples", "4", "--set", "sampler=random"]
+    done = tune(cluster, "search", *words, RAY_ADDRESS=cluster.client_address)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(load(whole).trials) == 4
+    assert "4/4 trials ended" in done.stdout
+    assert f"results: {first} on the head node" in done.stderr
+    assert load(first).info.sampler == "random"
+    assert len(load(first).trials) == 4
 
 
 @pytest.mark.soak
-def test_over_ray_client_check_runs_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
+def test_over_ray_client_a_search_goes_on_and_check_checks(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     prepare(LAYOUT, None, tmp_path / "data" / "toy")
+    first = tmp_path / "results" / "toy" / "first"
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
-    checked = tune(cluster, "check", *folders, "--address", cluster.client_address)
+    there = ["--address", cluster.client_address]
+    words = [*folders, "--name", "first", "--num-samples", "4", *there]
+    done = tune(cluster, "search", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    words = [*folders, "--name", "first", "--resume", "--num-samples", "6"]
+    done = tune(cluster, "search", *words, RAY_ADDRESS=cluster.client_address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(load(first).trials) == 6
+    checked = tune(cluster, "check", *folders, *there)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "ok      one batch" in checked.stdout
 

@@ -200,8 +200,10 @@ def test_a_missing_extra_is_named() -> None:
 
 @pytest.mark.slow
 @needs("mlflow")
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlflow's own
-def test_mlflow_has_the_runs(tmp_path: Path) -> None:
+def test_mlflow_has_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes of no use here
     store = f"sqlite:///{tmp_path}/mlflow.db"
     said: list[str] = []
     (tracker,) = trackers("digits/first", store, None, said.append)
