@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Test processes share the cores: threads of torch that wait for one another sleep, and do not spin
+# (two epochs of digits on a machine with other work: 20 s spinning, 3 s asleep).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
