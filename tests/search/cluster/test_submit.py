@@ -66,7 +66,8 @@ def test_a_submitted_search_ends_and_a_bad_one_tells_its_reason(
 def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Path) -> None:
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
     words = [*folders, "--name", "whole", "--num-samples", "2", "--num-epochs", "2"]
-    words += ["--set", "width=8", "--valid-fraction", "0.2", "--address", cluster.client_address]
+    words += ["--set", "width=8", "--valid-fraction", "0.2", "--no-confirm"]
+    words += ["--address", cluster.client_address]
     done = tune(cluster, "run", *words, task="digits")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "test accuracy:" in done.stdout
