@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -113,3 +115,10 @@ def test_the_end_of_a_process_is_not_an_error_of_the_trial() -> None:
     trial = make_trainable(raising(SystemExit(0)), {}, "valid_acc", Folder(), ())
     with pytest.raises(SystemExit):
         trial(TRIAL)
+
+
+def test_a_trial_of_the_toy_study_imports_no_torch() -> None:
+    """It is half of what a worker's start costs, and a whole test run starts some hundred."""
+    code = "import sys, tests.toy, search.running.trial_function; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
