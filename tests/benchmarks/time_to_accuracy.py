@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -46,6 +47,7 @@ from tests.benchmarks.train_speed import MEAN, STD, plain_loader, prepared
 from trainables.cifar10 import CONFIG, RECIPE, build_model, load_data, start
 from trainables.device import find_device
 from trainables.loop import evaluate, train_epoch
+from trainables.small_images import SmallImages
 
 LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20)
 NOTES_EPOCHS = 20
@@ -59,6 +61,8 @@ class Job:
     folder: Path
     seed: int
     num_epochs: int
+    num_images: int
+    """Of an epoch."""
     device: str
     threads: int
 
@@ -74,12 +78,12 @@ class Curve:
 def main() -> None:
     """Train both ways, print a line for each training, and the JSON object."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one seed, two epochs, indicative")
+    parser.add_argument("--quick", action="store_true", help="one seed, 512 images, indicative")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="as the knob: auto, cpu, cuda")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side, of one way")
     options = parser.parse_args()
-    seeds, epochs = (1, 2) if options.quick else (options.seeds, NOTES_EPOCHS)
+    seeds, epochs, images = (1, 2, 512) if options.quick else (options.seeds, NOTES_EPOCHS, 4500)
     threads = max(1, torch.get_num_threads() // options.at_once)
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {options}")
     with (
@@ -89,9 +93,8 @@ def main() -> None:
         folder = prepared(Path(name))
 
         def trained(way: Callable[[Job], Curve], num_epochs: int) -> list[Curve]:
-            jobs = [
-                Job(way, folder, seed, num_epochs, options.device, threads) for seed in range(seeds)
-            ]
+            rest = (num_epochs, images, options.device, threads)
+            jobs = [Job(way, folder, seed, *rest) for seed in range(seeds)]
             return pool.map(run, jobs, chunksize=1)
 
         theirs = trained(notes, epochs)
@@ -128,7 +131,7 @@ def notes(job: Job) -> Curve:
     for _ in range(job.num_epochs):
         begun = time.perf_counter()
         network.train()
-        for images, labels in train:
+        for images, labels in itertools.islice(train, job.num_images // CONFIG.batch_size):
             optimizer.zero_grad()
             functional.cross_entropy(network(images.to(device)), labels.to(device)).backward()
             optimizer.step()
@@ -148,11 +151,13 @@ def project(job: Job) -> Curve:
         RECIPE, num_epochs=job.num_epochs, seed=job.seed, device=job.device, flip_average=False
     )
     data = load_data(job.folder, config)
+    assert isinstance(data.train, SmallImages)
+    train = dataclasses.replace(data.train, rows=data.train.rows[: job.num_images])
     state = start(config, data)
     curve = Curve([], [])
     for epoch in range(job.num_epochs):
         begun = time.perf_counter()
-        train_epoch(state, data.train, config)  # ends by reading the loss back from the device
+        train_epoch(state, train, config)  # ends by reading the loss back from the device
         curve.seconds.append(time.perf_counter() - begun)
         state.epoch = epoch + 1
         assert state.average is not None
@@ -171,7 +176,9 @@ def summarise(theirs: list[Curve], ours: list[Curve], target: float) -> dict[str
         "ratio": round(statistics.mean(their_seconds) / statistics.mean(our_seconds), 2),
         "epochs_ratio": round(statistics.mean(reached) / epochs, 2),
         "target": round(target, 4),
-        "target_standard_error": round(standard_error([c.accuracy[-1] for c in theirs]), 4),
+        "target_standard_error": (
+            round(standard_error([c.accuracy[-1] for c in theirs]), 4) if len(theirs) > 1 else None
+        ),
         "notes": {
             "epochs": reached,
             "seconds": [round(s, 2) for s in their_seconds],
