@@ -17,6 +17,7 @@ LABEL_NAMES = (
     "label labels class classes class_name classname category category_name categories species"
     " breed target y tag class_id label_id category_id"
 ).split()
+ZERO_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "False": 0, "True": 1}
 INDEX = re.compile(r"^(|unnamed: ?\d+|index|level_\d+)$")
 
 
@@ -107,6 +108,25 @@ def with_header(table: Table, paths: Iterable[str]) -> Table:
         return table
     names = tuple(f"column {number}" for number in range(1, len(table.header) + 1))
     return Table(table.path, names, (table.header, *table.rows), table.encoding, table.broken)
+
+
+def with_labels(table: Table, ids: int) -> tuple[Table, int]:
+    """The table and where its ids stand.
+
+    Where each row has one 1 among zeros, the name of that column becomes the row's label.
+    """
+    others = [place for place in range(len(table.header)) if place != ids]
+    if len(others) < 2 or any(len(row) != len(table.header) for row in table.rows):
+        return table, ids
+    values = [[ZERO_ONE.get(row[place]) for place in others] for row in table.rows]
+    if not values or any(None in row or row.count(1) != 1 for row in values):
+        return table, ids
+    rows = tuple(
+        (row[ids], table.header[others[value.index(1)]])
+        for row, value in zip(table.rows, values, strict=True)
+    )
+    header = (table.header[ids], f"the columns {table.header[others[0]]} and so on")
+    return Table(table.path, header, rows, table.encoding, table.broken), 0
 
 
 def suffix_or_digit(name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.class_folders import class_labels, empty_classes, without_wrappers
-from data_prep.columns import id_place, is_label_name, label_place
+from data_prep.columns import id_place, is_label_name, label_place, with_labels
 from data_prep.image_names import stem, suffix, without_suffix
 from data_prep.image_tree import ImageTree, find_images, image_ids
 from data_prep.labels import LabelTable, read_labels
@@ -90,6 +90,8 @@ def choose_table(
         try:
             table = read_table(path, options.encoding, known=stems)
             ids = id_place(table, tree.files, options.id_column)
+            if options.label_column is None:
+                table, ids = with_labels(table, ids)
             named = options.label_column or layout.label_column
             labels = label_place(table, ids, options.label_column, layout.label_column)
         except ValueError:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from data_prep.columns import id_place, label_place, with_header
+from data_prep.columns import id_place, label_place, with_header, with_labels
 from data_prep.layout import SourceOptions
 from data_prep.matching import Matches, match
 from data_prep.safe_names import composed, is_line
@@ -44,6 +44,8 @@ def read_labels(
     """
     table = with_header(table, paths)
     ids = id_place(table, paths, options.id_column)
+    if options.label_column is None and expected not in table.header:
+        table, ids = with_labels(table, ids)
     labels = label_place(table, ids, options.label_column, expected)
     rows = list(zip(table.column(ids), map(composed, table.column(labels)), strict=True))
     good = [(name, label) for name, label in rows if is_line(name) and is_line(label)]

@@ -240,6 +240,21 @@ def test_the_same_images_in_two_folders_are_no_two_classes(tmp_path: Path) -> No
     assert labels_of(prepared(source, options)) == dict(ROWS)
 
 
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("True", "False")])
+def test_a_column_for_each_class(tmp_path: Path, yes: str, no: str) -> None:
+    source = write_table(tmp_path / "in", ROWS)
+    lines = [
+        f"{yes if label == 'cat' else no},{i},{no if label == 'cat' else yes}" for i, label in ROWS
+    ]
+    (source / "labels.csv").write_text("\n".join(["cat,image,dog", *lines]))
+    data = prepared(source)
+    assert labels_of(data) == dict(ROWS)
+    assert "ids in 'image', labels in 'the columns cat and so on'" in data.summary
+    (source / "labels.csv").write_text("\n".join(["cat,image,dog", *lines, f"{yes},c0,{yes}"]))
+    with pytest.raises(ValueError, match=r"several columns that may hold the label"):
+        prepared(source)
+
+
 def test_lines_of_a_file_name_and_a_label(tmp_path: Path) -> None:
     source = write_table(tmp_path / "in", ROWS)
     (source / "labels.csv").unlink()
