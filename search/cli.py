@@ -14,7 +14,14 @@ import typer
 from search.command_line.interrupts import exit_code, listening
 from search.command_line.parameters import RESULTS, Panels, Results, takes
 from search.errors import tell
-from search.finishing.options import Confirming, Exporting, Prediction, Repetition, Retraining
+from search.finishing.options import (
+    Confirming,
+    Exporting,
+    LastSteps,
+    Prediction,
+    Repetition,
+    Retraining,
+)
 from search.options import Preparation, Request, Showing, Submission
 
 COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next
@@ -200,12 +207,12 @@ def export(exporting: Exporting) -> None:
     cls=Panels,
     epilog="Example: resnet-tune run dog_breed --source ~/Downloads/dogs --num-samples 20",
 )
-@takes(Preparation, Request)
-def run(preparation: Preparation, request: Request) -> int:
+@takes(Preparation, Request, LastSteps)
+def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
     """Prepare, search, retrain, predict and report in one go."""
     from search import commands
 
-    return commands.run(preparation, request)
+    return commands.run(preparation, request, steps)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from search.command_line.parameters import words
 from search.errors import UsageError, faults_logged
 from search.finished import confirm_after
 from search.finishing.finish import finish
+from search.finishing.options import LastSteps
 from search.options import Preparation, Request, Showing
 from search.plan import plan, resume_command, what_is_lost
 from search.records.folder import latest_search
@@ -207,10 +208,13 @@ def report(search_dirs: Sequence[Path], results: Path, out: Path | None) -> None
         console.say(f"report: {write_report(searches, target)}")
 
 
-def run(preparation: Preparation, request: Request) -> int:
+def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
     """prepare + search + retrain + predict + report; the exit code."""
     if request.over_client:
-        more = words(preparation, absolute=True, without=["data"])
+        more = [
+            *words(preparation, absolute=True, without=["data"]),
+            *words(steps, absolute=True),
+        ]
         return submit(request, request.ray_address, command="run", more=more)
     request = dataclasses.replace(request, task=dataset_task(preparation))
     study = load_study(request.task)
@@ -226,6 +230,7 @@ def run(preparation: Preparation, request: Request) -> int:
     if code:
         return code
     with faults_logged(search_dir), reading(root):
-        finish(found, study, load_prepared(root), request.ray_address)
+        address = request.ray_address
+        finish(found, study, load_prepared(root), address, calibrate=steps.calibrate)
     report([found.path], request.results, None)
     return 0

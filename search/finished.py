@@ -149,7 +149,8 @@ def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
     with opened(retraining) as (found, study, prepared):
         address = asked_address(retraining.address)
-        finish(found, study, prepared, address, retraining.trial, retraining.num_epochs)
+        asked = (retraining.trial, retraining.num_epochs, retraining.calibrate)
+        finish(found, study, prepared, address, *asked)
 
 
 def predict(prediction: Prediction) -> None:

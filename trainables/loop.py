@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,8 @@ def evaluate_all(
     loss = torch.zeros(len(models), device=machine.device)
     losses: list[list[Tensor]] = [[] for _ in models]
     correct: list[list[Tensor]] = [[] for _ in models]
+    kept: list[list[Tensor]] = [[] for _ in models]
+    truth: list[Tensor] = []
     for model in models:
         model.eval()
     for inputs, labels in source.eval_batches(config.eval_batch_size):
@@ -138,7 +141,13 @@ def evaluate_all(
                 functional.cross_entropy(logits.float(), labels, reduction="none")
             )
             correct[number].append(logits.argmax(1) == labels)
+            kept[number] += [logits.float()] if config.num_folds else []
+        truth.append(labels)
     outcomes = [Outcomes(torch.cat(a), torch.cat(b)) for a, b in zip(losses, correct, strict=True)]
+    if config.num_folds:
+        found = zip(outcomes, kept, strict=True)
+        labels = torch.cat(truth)
+        outcomes = [replace(o, logits=torch.cat(parts), labels=labels) for o, parts in found]
     right = torch.stack([outcome.correct.sum() for outcome in outcomes]).tolist()
     return [
         ({"valid_loss": total / len(source), "valid_acc": hits / len(source)}, outcome)

@@ -16,6 +16,7 @@ from trainables.config import TrainConfig
 from trainables.schedule import ends_low
 
 OUTCOMES_FILE = "outcomes.npz"
+TENSORS = ("losses", "correct", "logits", "labels")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Outcomes:
     """float32 (N,): cross-entropy."""
     correct: Tensor
     """bool (N,): whether the likeliest class is the true one."""
+    logits: Tensor | None = None
+    """float32 (N, C), of a trial on a fold: what was not trained on is there to calibrate by."""
+    labels: Tensor | None = None
+    """int64 (N,), with the logits."""
 
 
 class CountingEpoch:
@@ -47,19 +52,18 @@ class CountingEpoch:
     def save(self, folder: Path) -> None:
         """Write them beside a checkpoint."""
         if self.outcomes is not None:
-            np.savez_compressed(
-                folder / OUTCOMES_FILE,
-                epoch=self.epoch,
-                value=self.value,
-                losses=self.outcomes.losses.cpu().numpy(),
-                correct=self.outcomes.correct.cpu().numpy(),
-            )
+            tensors = {k: v.cpu().numpy() for k, v in vars(self.outcomes).items() if v is not None}
+            if "logits" in tensors:
+                tensors["logits"] = tensors["logits"].astype(np.float16)  # they fit a temperature
+            path = folder / OUTCOMES_FILE
+            np.savez_compressed(path, epoch=self.epoch, value=self.value, **tensors)
 
     def load(self, folder: Path) -> None:
         """Take up what `save` wrote; where there is nothing of it, nothing is known so far."""
         path = folder / OUTCOMES_FILE
         with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
             with np.load(path, allow_pickle=False) as found:
-                losses, correct = (torch.from_numpy(found[name]) for name in ("losses", "correct"))
+                names = [name for name in TENSORS if name in found]
+                tensors = {name: torch.from_numpy(found[name]) for name in names}
                 self.epoch, self.value = int(found["epoch"]), float(found["value"])
-            self.outcomes = Outcomes(losses, correct)
+            self.outcomes = Outcomes(**tensors)

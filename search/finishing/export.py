@@ -20,6 +20,7 @@ from data_prep.files import replacing
 from data_prep.pack import ImageArrays
 from search.errors import UsageError, UserError
 from search.files import read_json
+from search.finishing.calibrate import recorded_temperature
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
 from search.finishing.retrained import load_retrained
@@ -175,7 +176,12 @@ def describe(
             "std": list(data.std),
             **describe_size(study, config, int(images.shape[-1])),
         },
-        "output": {"name": OUTPUT, "shape": ["N", len(data.classes)], "then": "softmax"},
+        "output": {
+            "name": OUTPUT,
+            "shape": ["N", len(data.classes)],
+            "then": "softmax of the logits divided by `temperature`",
+            "temperature": recorded_temperature(search_dir),
+        },
         "mirror_averaged": config.flip_average,
         "created": now(),
         "versions": versions(),

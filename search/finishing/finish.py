@@ -12,6 +12,7 @@ from search.cluster.addresses import RAY_CLIENT
 from search.errors import UsageError
 from search.files import read_json, write_json
 from search.finishing.away import Files, away, contents
+from search.finishing.calibrate import Calibration, calibration_of
 from search.finishing.predict import predictions_of_test, write_test
 from search.finishing.retrain import chosen, new_model, retrain
 from search.finishing.submission import Predictions
@@ -30,10 +31,13 @@ def finish(
     address: str | None,
     trial_id: str | None = None,
     num_epochs: int | None = None,
+    calibrate: bool = True,
 ) -> None:
     """Retrain the choice, write the submission, and print the score where it can be known."""
     check_address(address)
     check_writable(found.path)
+    choice = chosen(found, study, trial_id)
+    calibration = calibration_of(found, choice["trial_id"], calibrate and num_epochs is None)
     console.notice(forecast(found, study, trial_id, num_epochs, address))
     predictions = None
     if address is None:
@@ -43,16 +47,20 @@ def finish(
             prepared.root,
             trial_id=trial_id,
             num_epochs=num_epochs,
+            calibration=calibration,
             track=console.track,
         )
     else:
-        predictions = retrain_away(found, study, prepared, address, trial_id, num_epochs)
+        asked = (trial_id, num_epochs, calibration)
+        predictions = retrain_away(found, study, prepared, address, *asked)
     folder = found.path / RETRAIN
     metadata = read_json(folder / "metadata.json")
     console.notice(
         f"retrained {metadata['trial_id']} on {metadata['images']} images"
         f" for {metadata['epochs']} epochs: {folder}"
     )
+    if calibrate and found.metric == "valid_loss":
+        console.notice(str(calibration))
     if not prepared.has_test_images:
         console.notice(f"no submission: {prepared.root} has no test images to predict")
         return
@@ -87,6 +95,7 @@ def retrain_away(
     address: str,
     trial_id: str | None,
     num_epochs: int | None,
+    calibration: Calibration,
 ) -> Predictions | None:
     """Retrain on the cluster, bring `retrain/` here whole or not at all; what it predicts."""
     storage = found.info.storage or str(found.path.resolve().parents[1])
@@ -97,6 +106,7 @@ def retrain_away(
         study,
         trial_id,
         num_epochs,
+        calibration,
         prepared.has_test_images,
     )
     predictions, files = away(address, study, prepared, found.path.name, work, {})
@@ -111,13 +121,21 @@ def retrain_there(
     study: Study,
     trial_id: str | None,
     num_epochs: int | None,
+    calibration: Calibration,
     predict: bool,
     folder: Path,
     data_dir: Path,
 ) -> Predictions | None:
     """The work on the node: the search's folder is another one there, of the same name."""
     here = dataclasses.replace(found, path=folder)
-    retrain(here, study, data_dir, trial_id=trial_id, num_epochs=num_epochs)
+    retrain(
+        here,
+        study,
+        data_dir,
+        trial_id=trial_id,
+        num_epochs=num_epochs,
+        calibration=calibration,
+    )
     return predictions_of_test(folder, study, data_dir) if predict else None
 
 

@@ -59,7 +59,21 @@ class Sent(Finished):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retraining(Sent):
+class LastSteps:
+    """The options of what follows a retraining, of `retrain` and `run`."""
+
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Fit one temperature to what a confirmation predicted out of fold, where the"
+            " metric is log loss and it helps.",
+        ),
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining(LastSteps, Sent):
     """The options of `retrain`."""
 
     trial: Annotated[

@@ -11,6 +11,7 @@ from data_prep.decode_files import decode_usable
 from data_prep.image_tree import find_images
 from data_prep.prepared import PreparedData
 from search.console import notice
+from search.finishing.calibrate import recorded_temperature, temper
 from search.finishing.retrained import load_retrained
 from search.finishing.submission import Predictions, make_submission, score
 from search.study.study import Study
@@ -25,6 +26,7 @@ def predictions_of_test(search_dir: Path, study: Study, data_dir: Path) -> Predi
     probabilities = predict_probabilities(state.model, task_data.test, config).numpy()
     if not task_data.test_ids:
         raise ValueError(f"{data_dir} has no test images: there is nothing to predict")
+    probabilities = temper(probabilities, recorded_temperature(search_dir))
     return Predictions.of(task_data.test_ids, task_data.classes, probabilities)
 
 
@@ -82,9 +84,8 @@ def predict_images(
     ids = tree.ids()
     state, config, task_data = load_retrained(search_dir, study, data_dir)
     source = study.trainables.images_data(arrays.pixels, arrays.shapes, task_data, config)
-    probabilities = predict_probabilities(state.model, source, config).numpy()
-    predictions = Predictions.of(
-        [ids[path] for path in usable], task_data.classes, probabilities.astype(np.float64)
-    )
+    probabilities = predict_probabilities(state.model, source, config).numpy().astype(np.float64)
+    probabilities = temper(probabilities, recorded_temperature(search_dir))
+    predictions = Predictions.of([ids[path] for path in usable], task_data.classes, probabilities)
     make_submission(study.submission, predictions).write(out)
     return len(usable)

@@ -20,6 +20,7 @@ from data_prep.files import whole_folder
 from search.console import notice
 from search.errors import UsageError, UserError
 from search.files import write_json
+from search.finishing.calibrate import Calibration, described
 from search.finishing.inputs import Inputs
 from search.finishing.own_model import save_valid_predictions
 from search.records.sealed import told
@@ -87,13 +88,15 @@ def retrain(
     *,
     trial_id: str | None = None,
     num_epochs: int | None = None,
+    calibration: Calibration | None = None,
     track: Track = lambda items, total, description: items,
 ) -> Path:
     """Train the best (or named) trial's configuration on `train_valid`; write `retrain/`.
 
     It trains as many epochs as the trial counts by, or as its confirmation says, under the schedule
     of its full budget, and keeps the weights or their moving average, whichever the trial's model
-    was there: the result is what was validated. `num_epochs` replaces both numbers of epochs.
+    was there: the result is what was validated. `num_epochs` replaces both numbers of epochs;
+    `calibration` is written down for predictions.
     Raises ValueError when the loss is not finite; what an earlier retraining left stays until the
     new one is complete.
     """
@@ -111,6 +114,7 @@ def retrain(
         **describe_choice(search, study, choice),
         "epochs": epochs,
         "seconds": round(time.monotonic() - begun, 3),
+        "calibration": None if calibration is None else described(calibration),
         "inputs": Inputs.of(study, data).model_dump() if isinstance(data, TaskData) else None,
     }
     with new_model(search.path) as aside:

@@ -27,6 +27,8 @@ class Outcomes:
     losses: tuple[float, ...]
     correct: tuple[int, ...]
     """1 for each image of which the likeliest class is the true one, else 0."""
+    predictions: str | None = None
+    """SHA-256 of the file with the logits, of a trial on a fold."""
 
     def scores(self, metric: str) -> Sequence[float]:
         """A number for each image, higher is better, whose mean is the metric or its negative."""
@@ -38,6 +40,11 @@ def outcomes_path(search_dir: Path, trial_id: str) -> Path:
     return search_dir / FOLDER / f"{trial_id}.jsonl"
 
 
+def predictions_path(search_dir: Path, trial_id: str) -> Path:
+    """Where the logits of a trial on a fold are: float16 (N, C) `logits`, int64 (N,) `labels`."""
+    return search_dir / FOLDER / f"{trial_id}.npz"
+
+
 def write_outcomes(search_dir: Path, found: Outcomes) -> None:
     """Write a trial's file, whole or not at all."""
     entry = {
@@ -45,6 +52,7 @@ def write_outcomes(search_dir: Path, found: Outcomes) -> None:
         "epoch": found.epoch,
         "losses": [float(f"{loss:.{DIGITS}g}") for loss in found.losses],
         "correct": "".join(map(str, found.correct)),
+        **({"predictions": found.predictions} if found.predictions else {}),
     }
     path = outcomes_path(search_dir, found.trial_id)
     path.parent.mkdir(exist_ok=True)
@@ -63,7 +71,8 @@ def read_outcomes(search_dir: Path, damage: list[str]) -> dict[str, Outcomes]:
             correct = tuple(map(int, entry["correct"]))
             if entry["trial"] != path.stem or len(losses) != len(correct):
                 raise ValueError
-            found[path.stem] = Outcomes(path.stem, int(entry["epoch"]), losses, correct)
+            epoch, predictions = int(entry["epoch"]), entry.get("predictions")
+            found[path.stem] = Outcomes(path.stem, epoch, losses, correct, predictions)
         except (ValueError, KeyError, TypeError):
             damage += file.damage or [f"{path}: what it says cannot be read"]
     return found

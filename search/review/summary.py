@@ -186,6 +186,20 @@ def retrained(search: Search) -> dict[str, str] | None:
         "trained on": f"{metadata.get('images', 0):,} images of train_valid",
         "epochs": metadata.get("epochs"),
         "time": duration(float(metadata.get("seconds") or 0)),
+        "temperature": told_temperature(metadata.get("calibration")),
         "test score": metadata.get("score"),
     }
     return {key: str(value) for key, value in shown.items() if value is not None}
+
+
+def told_temperature(calibration: Any) -> str | None:
+    """The temperature with what it is worth, or why there is none; None where nothing is known."""
+    if not isinstance(calibration, dict) or not calibration.get("images"):
+        return None
+    worth = (
+        f"log loss lower by {calibration['gain']:.4f} +- {calibration['standard_error']:.4f}"
+        f" on {calibration['images']:,} images out of fold"
+    )
+    if not calibration["applied"]:
+        return f"none: {calibration['reason']} ({worth})"
+    return f"{calibration['temperature']:.3f} ({worth})"

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from data_prep.digests import digest
+from data_prep.files import replacing
 from search.cluster.storage import Storage
 from search.records.best import BASELINE, ranking
 from search.records.ledger import TrialRecord
-from search.records.outcomes import Outcomes, keep_outcomes, outcomes_path, write_outcomes
+from search.records.outcomes import (
+    Outcomes,
+    keep_outcomes,
+    outcomes_path,
+    predictions_path,
+    write_outcomes,
+)
 from trainables.outcomes import OUTCOMES_FILE
 
 KEPT = 20  # trials, besides the baseline; no more can be near the best in any search that matters
@@ -55,6 +65,14 @@ class OutcomeFiles:
                 self.take(trial_id, checkpoints[trial_id])
         keep_outcomes(self.search_dir, wanted)
 
+    def with_predictions(self, outcomes: Outcomes, logits: Any, labels: Any) -> Outcomes:
+        """Write the logits; the outcomes with the digest of their file."""
+        path = predictions_path(self.search_dir, outcomes.trial_id)
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as aside, aside.open("wb") as file:
+            np.savez_compressed(file, logits=logits, labels=labels)
+        return replace(outcomes, predictions=digest(path))
+
     def take(self, trial_id: str, checkpoint: str | None) -> None:
         """One trial's, out of its checkpoint."""
         name = self.storage.inside(checkpoint)
@@ -65,6 +83,8 @@ class OutcomeFiles:
             with np.load(io.BytesIO(content), allow_pickle=False) as found:
                 losses, correct = found["losses"].tolist(), found["correct"].astype(int).tolist()
                 outcomes = Outcomes(trial_id, int(found["epoch"]), tuple(losses), tuple(correct))
+                if "logits" in found:
+                    outcomes = self.with_predictions(outcomes, found["logits"], found["labels"])
             write_outcomes(self.search_dir, outcomes)
         except Exception:  # a service, a full disk, a damaged archive: each raises its own types
             return

@@ -192,6 +192,9 @@ def check_confirmed(found: Search) -> None:
     assert metadata["trial_id"] == found.confirmed.chosen
     assert metadata["epochs"] == found.confirmed.row.epoch
     assert (found.path / "retrain" / "valid_predictions.npz").is_file()
+    images = found.info.data.train + found.info.data.valid
+    assert metadata["calibration"]["images"] == images
+    assert metadata["calibration"]["applied"] == (metadata["calibration"]["temperature"] != 1)
 
 
 def keep_some(source: Path, target: Path, count: int, stems: set[str] | None = None) -> None:

@@ -57,10 +57,10 @@ FROZEN: dict[str, dict[str, Any]] = {
     "search": SEARCH,
     "check": SEARCH,
     "submit": {"--job-address": None, "--follow": True} | SEARCH,
-    "run": PREPARE | SEARCH,
+    "run": PREPARE | SEARCH | {"--calibrate": True},
     "confirm": SENT
     | {"--top": None, "--folds": 5, "--seeds": 1, "--storage": None, "--max-concurrent": None},
-    "retrain": SENT | {"--trial": None, "--num-epochs": None},
+    "retrain": SENT | {"--trial": None, "--num-epochs": None, "--calibrate": True},
     "predict": SENT | {"--images": None, "--recursive": False, "--out": None},
     "reproduce": FINISHED | {"--trial": None},
     "export": FINISHED | {"--format": None, "--out": None},

@@ -16,6 +16,7 @@ import pytest
 
 from search import Search, load
 from search.errors import UserError
+from search.finishing.calibrate import losses, read_folds
 from search.finishing.confirm import forecast, plan_confirmation
 from search.records.ledger import LEDGER
 from tests.commands import RAY_WARNS, resnet_tune
@@ -87,6 +88,19 @@ def test_table_report_and_retraining_follow(told: tuple[Search, str]) -> None:
     metadata = json.loads((found.path / "retrain" / "metadata.json").read_text())
     assert found.confirmed is not None
     assert metadata["trial_id"] == found.confirmed.chosen
+    assert metadata["calibration"]["applied"] is False
+    assert "valid_acc, which it cannot change" in metadata["calibration"]["reason"]
+
+
+@pytest.mark.slow
+def test_what_the_folds_predicted_is_there_to_calibrate_by(told: tuple[Search, str]) -> None:
+    found, _ = told
+    assert found.confirmed is not None
+    assert found.runs is not None
+    folds = read_folds(found, found.confirmed.chosen)
+    assert sum(len(labels) for _, labels in folds) == 1433
+    kept = found.runs.outcomes[found.runs.plan.name(found.confirmed.chosen, (0, 0))].losses
+    assert losses(*folds[0], 1.0).tolist() == pytest.approx(kept, abs=0.01)
 
 
 def runs_ended(ledger: Path, count: int) -> bool:
