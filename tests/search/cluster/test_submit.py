@@ -62,7 +62,7 @@ def test_a_submitted_search_ends_and_a_bad_one_tells_its_reason(
     assert "ended as FAILED" in bad.stderr.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Path) -> None:
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
     words = [*folders, "--name", "whole", "--num-samples", "2", "--num-epochs", "2"]
@@ -75,8 +75,8 @@ def test_run_over_ray_client_leaves_a_submission(cluster: Cluster, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_variable_leads_over_ray_client_too(cluster: Cluster, tmp_path: Path) -> None:
-    """And what was sent is the whole command."""
+def test_over_ray_client_the_whole_command_runs_as_a_job(cluster: Cluster, tmp_path: Path) -> None:
+    """By the variable; by the option in the tests around it."""
     prepare(LAYOUT, None, tmp_path / "data" / "toy")
     first = tmp_path / "results" / "toy" / "first"
     folders = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]

@@ -156,7 +156,7 @@ def test_an_interrupted_search_is_resumed_and_extended(toy_data: Path, tmp_path:
     assert found.records[BASELINE].config["epoch_seconds"] == 0.3  # --set is remembered
 
 
-HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.slow)
+HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.soak)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGUSR1, HANG_UP])
