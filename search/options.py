@@ -175,7 +175,11 @@ class Request(Options):
     num_epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="E", rich_help_panel=BUDGET, help="Full budget of a trial in epochs."
+            min=1,
+            metavar="E",
+            rich_help_panel=BUDGET,
+            help="Full budget of a trial in epochs. Another one with --resume where the learning"
+            " rate does not depend on it (constant, step).",
         ),
         REMEMBERED,
     ] = None

@@ -27,10 +27,12 @@ from search.study.feature_choices import feature_configs
 from search.study.fitting import fitted
 from search.study.loading import digest, load_study, say_if_changed
 from search.study.overrides import customise
+from search.study.space import distribution
 from search.study.study import Study
 from search.text import MASK, masked
 from trainables.config import TrainConfig
 
+LENGTH_FREE = {"constant", "step"}  # schedules whose learning rate does not depend on num_epochs
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -41,6 +43,7 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     folder = request.results / study.task
     if request.name is not None and not PLAIN_NAME.fullmatch(request.name):
         raise UsageError(f"--name {request.name!r}: use letters, digits, dot, dash and underscore")
+    before: Manifest | None = None
     if request.resume:
         search_dir = (
             folder / request.name if request.name else latest_search(request.results, study.task)
@@ -51,7 +54,7 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
             told = told_before(overrides, search_dir / SEARCH_JSON)
             earlier = [beside(search_dir, path) for path in told["warm_start"] or ()]
             request = recall(request, {**told, "warm_start": tuple(earlier)})
-            study = same_rungs(study, before)
+            study = same_budget(study, before)
             say_if_changed(request.task, overrides)
     else:
         search_dir = folder / (request.name or datetime.now().strftime("%Y%m%d-%H%M%S"))
@@ -67,6 +70,8 @@ def plan(request: Request) -> tuple[Study, Path, dict[str, Any]]:
     )
     check_sampler(study.sampler, study.space)
     check_backbones(study)
+    if before is not None and before.num_epochs != study.num_epochs:
+        check_other_length(study, before.num_epochs, search_dir)
     warm_start(request.warm_start, study)  # complains about a wrong one before anything starts
     kept = {name: getattr(request, name) for name in remembered()}
     warm = [str(path.resolve()) for path in request.warm_start]
@@ -96,9 +101,33 @@ def check_backbones(study: Study) -> None:
         raise UsageError(str(error)) from None
 
 
-def same_rungs(study: Study, before: Manifest) -> Study:
-    """The study with the rungs that its trials were compared at, whatever the defaults are now."""
-    kept: dict[str, Any] = {"grace_period": before.grace_period}
+def check_other_length(study: Study, epochs: int, search_dir: Path) -> None:
+    """Raise UsageError unless trials of `epochs` epochs compare with those of the study's own.
+
+    They do where the learning rate after an epoch is the same whatever the length: under `constant`
+    and `step`, without warm-up. A trial of either length is then one that might have gone on.
+    """
+    values: dict[str, set[Any]] = {
+        "schedule": {study.config.schedule},
+        "warmup": {study.config.warmup},
+    }
+    for name in values.keys() & study.space.keys():
+        knob = distribution(study.space, name)
+        values[name] = {*getattr(knob, "choices", ())} or {"a range"}
+    shaped = sorted(str(value) for value in values["schedule"] - LENGTH_FREE)
+    shaped += ["warm-up"] if values["warmup"] != {0.0} else []
+    if shaped:
+        raise UsageError(
+            f"{search_dir} has trials of {epochs} epochs, not {study.num_epochs}, and under"
+            f" {', '.join(shaped)} the learning rate depends on the length: they would not compare;"
+            f" resume with --num-epochs {epochs}, or search anew with --warm-start {search_dir}"
+        )
+
+
+def same_budget(study: Study, before: Manifest) -> Study:
+    """The study with the length and the rungs of its trials, whatever the defaults are now."""
+    config = dataclasses.replace(study.config, num_epochs=before.num_epochs)
+    kept: dict[str, Any] = {"config": config, "grace_period": before.grace_period}
     if before.reduction_factor is not None:
         kept["reduction_factor"] = int(before.reduction_factor)
     return dataclasses.replace(study, **kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -46,3 +47,29 @@ def test_trials_that_stay_lost_are_told_and_how_to_try_them_again(tmp_path: Path
     )
     none = load(make_search(tmp_path / "none", chances=(1, 0, 0, 0, 0)))
     assert what_is_lost(request, none) is None
+
+
+@pytest.mark.parametrize(
+    ("sets", "reason"),
+    [
+        ((), "cosine, one_cycle the learning rate depends on the length"),
+        (("schedule=cosine",), "under cosine the learning rate"),
+        (("schedule=constant", "warmup=0.1"), "under warm-up the learning rate"),
+        (("schedule=constant",), ""),
+        (("schedule=step",), ""),
+    ],
+)
+def test_a_search_goes_on_with_longer_trials_only_where_these_compare(
+    tmp_path: Path, sets: tuple[str, ...], reason: str
+) -> None:
+    make_search(tmp_path / "digits" / "one", epochs=9)
+    request = Request(task="digits", results=tmp_path, name="one", resume=True, sets=sets)
+    assert plan(request)[0].num_epochs == 9, "those of its trials, not the task's"
+    longer = dataclasses.replace(request, num_epochs=27)
+    if not reason:
+        assert plan(longer)[0].num_epochs == 27
+        return
+    with pytest.raises(UsageError, match=reason) as refused:
+        plan(longer)
+    assert "has trials of 9 epochs, not 27" in str(refused.value)
+    assert "resume with --num-epochs 9" in str(refused.value)

@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
 from search.errors import UsageError
-from search.plan import same_rungs
+from search.plan import same_budget
 from search.records.manifest import Manifest
 from search.study.feature_choices import feature_configs
 from search.study.loading import TASKS, load_study
@@ -89,7 +89,7 @@ def test_a_resumed_search_keeps_the_rungs_that_its_trials_were_compared_at() -> 
         space={},
         baseline={},
     )
-    study = same_rungs(load_study("digits"), before)
+    study = same_budget(load_study("digits"), before)
     assert study.rungs == (3, 6)
     assert customise(study, sets=["grace_period=5"]).rungs == (5, 10)
 
