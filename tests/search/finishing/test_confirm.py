@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -16,9 +17,10 @@ import pytest
 
 from search import Search, load
 from search.errors import UserError
-from search.finishing.calibrate import losses, read_folds
+from search.finishing.calibrate import calibration_of, losses, read_folds
 from search.finishing.confirm import forecast, plan_confirmation
 from search.records.ledger import LEDGER
+from search.records.outcomes import predictions_path
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.finished import digits_search
 
@@ -101,6 +103,29 @@ def test_what_the_folds_predicted_is_there_to_calibrate_by(told: tuple[Search, s
     assert sum(len(labels) for _, labels in folds) == 1433
     kept = found.runs.outcomes[found.runs.plan.name(found.confirmed.chosen, (0, 0))].losses
     assert losses(*folds[0], 1.0).tolist() == pytest.approx(kept, abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_choice_by_log_loss_is_calibrated_on_its_folds(told: tuple[Search, str]) -> None:
+    """The same runs taken for those of a search by log loss."""
+    found, _ = told
+    assert found.runs is not None
+    info = found.info.model_copy(update={"metric": "valid_loss", "mode": "min"})
+    runs = dataclasses.replace(found.runs, metric="valid_loss", mode="min")
+    by_loss = dataclasses.replace(found, info=info, runs=runs)
+    assert by_loss.confirmed is not None
+    trial_id = by_loss.confirmed.chosen
+    calibration = calibration_of(by_loss, trial_id, wanted=True)
+    assert calibration.images == 1433
+    assert calibration.applied == (calibration.gain > calibration.standard_error)
+    assert calibration_of(by_loss, trial_id, wanted=False).reason == "not wanted"
+    name = runs.outcomes[runs.plan.name(trial_id, (1, 0))].trial_id
+    file = predictions_path(found.path / "confirm", name)
+    content = file.read_bytes()
+    file.write_bytes(content[:-9] + b"x" + content[-8:])
+    with pytest.raises(ValueError, match=rf"{name}.npz is gone or not as it was written; add"):
+        calibration_of(by_loss, trial_id, wanted=True)
+    file.write_bytes(content)
 
 
 def runs_ended(ledger: Path, count: int) -> bool:

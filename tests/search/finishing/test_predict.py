@@ -18,6 +18,7 @@ from data_prep.prepared import TABLES
 from search.cli import guarded
 from search.files import read_json, write_json
 from search.finishing.inputs import Inputs, read_inputs
+from search.finishing.predict import predictions_of_test
 from search.study.loading import load_study
 from tests.commands import resnet_tune
 
@@ -156,3 +157,19 @@ def test_the_answer_key_changes_the_score_alone(retrained_digits: Path, tmp_path
     turned = (predicted.to_numpy() == table["label"].to_numpy()[::-1]).mean()
     assert scores == [f"{right:.4f}", f"{turned:.4f}"]
     assert right != turned
+
+
+def test_predictions_have_the_temperature_that_was_fitted(
+    alone: Path, retrained_digits: Path
+) -> None:
+    data = retrained_digits.parents[2] / "data" / "digits"
+    study = load_study("digits")
+    plain = predictions_of_test(alone, study, data)
+    metadata = read_json(alone / "retrain" / "metadata.json")
+    metadata["calibration"] = {"temperature": 2.0}
+    write_json(alone / "retrain" / "metadata.json", metadata)
+    found = predictions_of_test(alone, study, data)
+    roots = np.sqrt(plain.probabilities)
+    wanted = roots / roots.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.probabilities, wanted, atol=1e-6)
+    assert found.labels == plain.labels
