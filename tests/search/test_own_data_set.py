@@ -95,7 +95,7 @@ def test_three_files_are_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     task = str(tmp_path / "mine" / "birds.py")
     shown = resnet_tune("show", task).out
     assert "Channels of the one convolution." in shown
-    told = resnet_tune("run", task, "--source", str(photos), "--name", "one")
+    told = resnet_tune("run", task, "--source", str(photos), "--name", "one", "--no-confirm")
     assert "60 labelled images of 2 classes: 54 train, 6 valid; 8 test images" in told.out
     found = load(Path("results/birds/one"))
     assert found.trials["status"].isin(["completed", "stopped"]).tolist() == [True] * 3
