@@ -84,9 +84,8 @@ def trials_at_once(study: Study, cluster: Cluster, resources: dict[str, float]) 
     """How wide the search can run."""
     count = min(cluster.trials(resources), study.num_samples)
     nodes = sum(node.trials(resources) > 0 for node in cluster.nodes)
-    each = f"{resources['CPU']:g} CPU" + (
-        f" and {resources['GPU']:g} GPU" if resources["GPU"] else ""
-    )
+    gpus = f" and {resources['GPU']:g} GPU" if resources["GPU"] else ""
+    each = f"{resources['CPU']:g} CPU{gpus}"
     places = "this machine" if cluster.local else f"{nodes} node{'s' if nodes > 1 else ''}"
     return Finding(
         "ok", f"resources: {study.num_samples} trials, {count} at once on {places}, {each} each"
