@@ -184,7 +184,7 @@ def run_planned(
         console.notice(f"no trial ended well: {first_error(found)}")
         return found, 1
     code = exit_code(reason)
-    if not reason:
+    if not code:
         with faults_logged(search_dir):
             once = dataclasses.replace(options, time_budget=None, patience=None, warm_start=())
             code = confirm_after(found, study, data, request.confirm, once)

@@ -36,6 +36,7 @@ from search.study.study import Study
 from search.text import duration, masked
 
 SHORT = 60.0  # seconds that a search may take longer without being asked
+FEWEST_IMAGES = 10  # in a fold: fewer tell nothing
 
 
 @contextmanager
@@ -131,8 +132,11 @@ def confirm_after(
     """Confirm a search that has just ended, where that is wanted or takes little; else offer it."""
     from search.finishing.confirm import FOLDS, can_confirm, forecast, plan_confirmation
 
-    others = [r for r in found.records.values() if r.status == "completed"]
-    if wanted is False or not can_confirm(study) or {r.trial_id for r in others} <= {BASELINE}:
+    completed = {r.trial_id for r in found.records.values() if r.status == "completed"}
+    images = found.info.data.train + found.info.data.valid
+    if wanted is False or completed <= {BASELINE} or images < FEWEST_IMAGES * FOLDS:
+        return 0
+    if not can_confirm(study):
         return 0
     plan = plan_confirmation(found, None, FOLDS, 1)
     seconds = forecast(found, plan)

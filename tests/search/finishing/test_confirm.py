@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -15,12 +16,16 @@ from typing import Any
 
 import pytest
 
+from data_prep.prepared import load_prepared
 from search import Search, load
 from search.errors import UserError
+from search.finished import confirm_after
 from search.finishing.calibrate import calibration_of, losses, read_folds
 from search.finishing.confirm import forecast, plan_confirmation
 from search.records.ledger import LEDGER
 from search.records.outcomes import predictions_path
+from search.running.options import Options
+from search.study.loading import load_study
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.finished import digits_search
 
@@ -133,6 +138,12 @@ def runs_ended(ledger: Path, count: int) -> bool:
     return ledger.exists() and ledger.read_text().count('"event": "end"') >= count
 
 
+def passed(seconds: float) -> Callable[[], bool]:
+    """Whether so long a time has passed since now."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
 def kill_when(search_dir: Path, moment: Callable[[], bool]) -> None:
     """Confirm in a process of its own, killed at a moment."""
     process = subprocess.Popen(
@@ -160,6 +171,20 @@ def test_after_kill_9_the_same_command_completes_with_the_same_result(
     assert resnet_tune("confirm", str(search_dir), *OPTIONS).out == told[1]
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_kill_9_at_many_moments(
+    above: Path, told: tuple[Search, str], tmp_path: Path, seed: int
+) -> None:
+    """Killed twice, after random times, then left to end."""
+    search_dir = tmp_path / "results" / "digits" / "one"
+    shutil.copytree(above / "results" / "digits" / "one", search_dir)
+    rng = random.Random(seed)
+    for _ in range(2):
+        kill_when(search_dir, passed(rng.uniform(2, 20)))
+    assert resnet_tune("confirm", str(search_dir), *OPTIONS).out == told[1]
+
+
 def test_what_is_planned_and_forecast(above: Path) -> None:
     found = load(above / "results" / "digits" / "one")
     plan = plan_confirmation(found, 2, 5, 1)
@@ -177,3 +202,21 @@ def test_what_is_planned_and_forecast(above: Path) -> None:
     lonely = Search(found.path, found.info, {}, False)
     with pytest.raises(UserError, match="no trial but the baseline ran its full budget"):
         plan_confirmation(lonely, None, 5, 1)
+
+
+def test_what_takes_long_is_offered_and_what_tells_nothing_is_not(
+    above: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, study = load(above / "results" / "digits" / "one"), load_study("digits")
+    prepared = load_prepared(Path(found.info.data.root))
+    monkeypatch.setattr("search.finished.SHORT", 0.0)
+    assert confirm_after(found, study, prepared, None, Options()) == 0
+    told = capsys.readouterr().err
+    assert f"not confirmed: `resnet-tune confirm {found.path}` runs the best" in told
+    assert "and the baseline again on 5 folds, about" in told
+    assert confirm_after(found, study, prepared, False, Options()) == 0
+    data = found.info.data.model_copy(update={"train": 30, "valid": 10})
+    few = dataclasses.replace(found, info=found.info.model_copy(update={"data": data}))
+    assert confirm_after(few, study, prepared, True, Options()) == 0
+    assert not capsys.readouterr().err
+    assert not (found.path / "confirm").exists()
