@@ -200,7 +200,6 @@ def test_a_missing_extra_is_named() -> None:
 
 @pytest.mark.slow
 @needs("mlflow")
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # mlflow's own
 def test_mlflow_has_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes of no use here
