@@ -22,11 +22,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import platform
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ from tests.benchmarks.simulator import SimulatedTrial, Simulation
 from tests.dog_features import REAL_WEIGHTS, features_of
 from trainables.config import DogBreedConfig
 from trainables.data import TaskData
+from trainables.device import usable_cores
 from trainables.dog_breed import load_data, start_head
 from trainables.features.source import feature_work
 from trainables.loop import evaluate, fit
@@ -153,8 +156,12 @@ class Heads(Simulation):
         return config, epoch, bool(averaged)
 
 
-def held_out(study: Study, everything: TaskData, labels: np.ndarray, seed: int) -> dict[str, float]:
-    """Log loss and accuracy of one split."""
+def held_out(root: Path, backbone: str, trials: int, seed: int) -> tuple[float, float]:
+    """Log loss and accuracy of one split, by one thread."""
+    torch.set_num_threads(1)
+    study = study_of(backbone, trials, seed)
+    everything = load_data(root, config_of(study))
+    labels = features_of(everything.train_valid).labels.numpy()
     rest, out = next(splitter(HELD_OUT, seed).split(labels, labels))
     train, valid = next(splitter(VALID, seed).split(rest, labels[rest]))
     data = dataclasses.replace(
@@ -172,7 +179,7 @@ def held_out(study: Study, everything: TaskData, labels: np.ndarray, seed: int) 
             break
     state.averaged = averaged
     found = evaluate(state.model, of_rows(everything, out), config)
-    return {"log_loss": found["valid_loss"], "accuracy": found["valid_acc"]}
+    return found["valid_loss"], found["valid_acc"]
 
 
 def splitter(share: float, seed: int) -> StratifiedShuffleSplit:
@@ -185,51 +192,43 @@ def of_rows(data: TaskData, rows: np.ndarray) -> Any:
     return dataclasses.replace(features_of(data.train_valid), rows=torch.from_numpy(rows))
 
 
-def compare(root: Path, backbones: list[str], splits: int, trials: int) -> dict[str, Any]:
+def measure(
+    root: Path, backbones: list[str], splits: int, trials: int, jobs: int
+) -> dict[str, np.ndarray]:
+    """float64 (splits, 2): log loss and accuracy of each split, for each backbone."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        waiting = {
+            name: [pool.submit(held_out, root, name, trials, seed) for seed in range(splits)]
+            for name in backbones
+        }
+        return {name: np.array([job.result() for job in jobs]) for name, jobs in waiting.items()}
+
+
+def summarise(found: dict[str, np.ndarray]) -> dict[str, Any]:
     """Print a line for each backbone; the content of the JSON line."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    print(f"{'backbone':46s} log loss        accuracy        against the better single one")
-    for name in backbones:
-        study = study_of(name, trials, 0)
-        everything = load_data(root, config_of(study))
-        labels = features_of(everything.train_valid).labels.numpy()
-        rows = [
-            held_out(dataclasses.replace(study, seed=seed), everything, labels, seed)
-            for seed in range(splits)
-        ]
-        found[name] = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-        better = min(
-            (found[n]["log_loss"] for n in found if "+" not in n), key=lambda losses: losses.mean()
-        )
-        cells = [f"{v.mean():.3f} +- {error(v):.3f}" for v in found[name].values()]
-        difference = found[name]["log_loss"] - better
-        cells.append(f"{difference.mean():+.3f} +- {error(difference):.3f}")
-        print(f"{name:46s} " + "  ".join(cells), flush=True)
-    return {
-        "backbones": {
-            name: {
-                **{key: round(float(v.mean()), 4) for key, v in values.items()},
-                "error": {key: round(error(v), 4) for key, v in values.items()},
-            }
-            for name, values in found.items()
-        },
-        "against_better": {
-            name: [
-                round(float(value), 4)
-                for value in (
-                    (values["log_loss"] - better).mean(),
-                    error(values["log_loss"] - better),
-                )
-            ]
-            for name, values in found.items()
-        },
-        "joined_ratio": round(float(found[JOINED]["log_loss"].mean() / better.mean()), 4),
-    }
+    losses = {name: values[:, 0] for name, values in found.items()}
+    better = min((losses[name] for name in found if "+" not in name), key=lambda each: each.mean())
+    against = {name: told(values - better) for name, values in losses.items()}
+    print(f"{'backbone':42s} log loss         accuracy         against the better single one")
+    backbones = {}
+    for name, values in found.items():
+        loss, accuracy = told(values[:, 0]), told(values[:, 1])
+        cells = [f"{mean:.3f} +- {error:.3f}" for mean, error in (loss, accuracy)]
+        print(f"{name:42s} {'   '.join(cells)}   {against[name][0]:+.3f} +- {against[name][1]:.3f}")
+        backbones[name] = {
+            "log_loss": loss[0],
+            "accuracy": accuracy[0],
+            "error": {"log_loss": loss[1], "accuracy": accuracy[1]},
+        }
+    ratio = round(float(losses[JOINED].mean() / better.mean()), 4)
+    return {"backbones": backbones, "against_better": against, "joined_ratio": ratio}
 
 
-def error(values: np.ndarray) -> float:
-    """Standard error of the mean."""
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
+def told(values: np.ndarray) -> tuple[float, float]:
+    """Mean and its standard error."""
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return round(float(values.mean()), 4), round(float(error), 4)
 
 
 def main() -> None:
@@ -237,17 +236,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two splits, eight trials; indicative")
     parser.add_argument("--data", type=Path, help="keep the prepared dogs and their features here")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="splits at a time")
     options = parser.parse_args()
     backbones = [MOBILENET, LITE0, JOINED, *([] if options.quick else [TWO_SIZES])]
     print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__},"
+        f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__},"
         f" Python {platform.python_version()}"
     )
     with tempfile.TemporaryDirectory() as temporary:
         root = prepared(options.data or Path(temporary))
         compute(root, backbones)
         splits, trials = (2, 8) if options.quick else (SPLITS, TRIALS)
-        print(json.dumps(compare(root, backbones, splits, trials)))
+        found = measure(root, backbones, splits, trials, options.jobs)
+        print(json.dumps(summarise(found)))
 
 
 if __name__ == "__main__":
