@@ -14,11 +14,11 @@ which is kept with `--data`, so that each image passes each network once for all
     tf_efficientnet_lite0         .668 +- .027      .797 +- .006
     joined                        .589 +- .017      .813 +- .007      -.080 +- .015
 
-What was tried in place of the head that SGD trains: multinomial logistic regression by L-BFGS on the
-joined features of the central crop, scaled by one number for each network, from strong to weak L2,
-which was chosen on the validation images. On the first three splits .611 against .600, difference
-+.011 +- .008: no better, so it is no option. (It chose the weakest L2 of 3e-7 to 3e-5, 50 iterations
-each; its fits on standardised features and on several views were not measured here.)
+What was tried in place of the head that SGD trains: multinomial logistic regression by L-BFGS on
+the joined features of the central crop, scaled by one number for each network, from strong to weak
+L2, which was chosen on the validation images. On the first three splits .611 against .600,
+difference +.011 +- .008: no better, so it is no option. (It chose the weakest L2 of 3e-7 to 3e-5,
+with 50 iterations each; standardised features and several views were not measured here.)
 
 Errors are standard errors over the splits; those of differences are of the differences split by
 split. The dogs are a subset of ImageNet: these networks have seen many of them.
