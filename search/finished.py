@@ -95,7 +95,7 @@ def confirm(confirming: Confirming) -> int:
         plan = plan_confirmation(found, confirming.top, confirming.folds, confirming.seeds)
         options = Options(
             address=confirming.address,
-            storage=confirming.storage or found.info.storage,
+            storage=confirming.storage,
             max_concurrent=confirming.max_concurrent,
             command=[masked(word) for word in ["resnet-tune", *sys.argv[1:]]],
         )

@@ -19,7 +19,7 @@ from search.records.outcomes import read_outcomes
 from search.records.runs import Plan, runs_of
 from search.records.search import Search
 from search.running.options import Listed, Options
-from search.running.session import run_search
+from search.running.session import recorded_storage, run_search
 from search.schedulers.listed import Point
 from search.study.study import Study
 from trainables.config import recorded_knobs
@@ -95,6 +95,7 @@ def confirm(
     said = {"trials": list(plan.trials), "folds": plan.folds, "seeds": plan.seeds}
     options = dataclasses.replace(
         options,
+        storage=options.storage or recorded_storage(found.path),
         resume=(folder / SEARCH_JSON).exists(),
         listed=Listed(points, dropped),
         no_trial_batch=True,

@@ -17,7 +17,7 @@ import pytest
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import load
-from search.cluster.storage import Storage, fetched, whole_path
+from search.cluster.storage import Storage, fetched, search_storage, whole_path
 from search.errors import UsageError
 from search.records.manifest import read_manifest, write_manifest
 from search.records.statuses import FINISHED
@@ -135,3 +135,11 @@ def test_a_storage_that_only_search_json_names_must_be_marked_as_the_searchs_own
 def test_a_bucket_that_is_not_there_is_refused(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         Storage("s3://nowhere/x").write("a/b", b"c")
+
+
+def test_a_confirmation_has_its_part_below_that_of_its_search(tmp_path: Path) -> None:
+    one = tmp_path / "digits" / "one"
+    assert search_storage("s3://b/x?region=r", one, "digits").uri == "s3://b/x/digits/one?region=r"
+    again = search_storage("s3://b/x?region=r", one / "confirm", "digits").uri
+    assert again == "s3://b/x/digits/one/confirm?region=r"
+    assert search_storage(None, one / "confirm", "digits").uri == str(one / "confirm")
