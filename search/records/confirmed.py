@@ -17,6 +17,7 @@ from search.records.outcomes import read_outcomes
 from search.records.paired import Difference
 from search.records.runs import Plan, Runs, runs_of
 
+MOST_RUNS = 10_000  # of a configuration; a file that says more is not one of ours
 RULE = (
     "the best mean {metric} on {runs}; of those within one paired standard error of it the one that"
     " trains the fewest parameters, then the baseline"
@@ -144,6 +145,8 @@ def read_runs(search_dir: Path, metric: str, mode: str, damage: list[str]) -> Ru
     try:
         said = info.overrides["confirm"]
         plan = Plan(tuple(map(str, said["trials"])), int(said["folds"]), int(said["seeds"]))
+        if min(plan.folds, plan.seeds) < 1 or plan.folds * plan.seeds > MOST_RUNS:
+            raise ValueError
     except (KeyError, TypeError, ValueError):
         damage.append(f"{folder / SEARCH_JSON}: overrides/confirm is no plan of a confirmation")
         return None

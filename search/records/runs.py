@@ -167,6 +167,13 @@ def widest(values: Sequence[float], images: Sequence[float] | None) -> Differenc
     return Difference(by_runs.mean, max(by_images, by_runs.error if len(values) > 1 else 0.0))
 
 
+def is_whole(record: TrialRecord, metric: str) -> bool:
+    """Whether a run has completed, and the ledger has a value of each of its epochs."""
+    values = [row.get(metric, math.nan) for row in record.history.values()]
+    known = bool(values) and len(values) == record.epochs and all(map(math.isfinite, values))
+    return record.status == "completed" and known
+
+
 def runs_of(
     plan: Plan,
     metric: str,
@@ -177,7 +184,7 @@ def runs_of(
     """What a confirmation's ledger and files hold of the plan."""
     names = {plan.name(t, run): t for t in plan.trials for run in plan.runs}
     own = [record for record in records.values() if record.origin in names]
-    whole = {record.origin: record for record in own if record.status == "completed"}
+    whole = {record.origin: record for record in own if is_whole(record, metric)}
     known = {
         name: outcomes[record.trial_id]
         for name, record in whole.items()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search import load
 from search.records.best import choose_best
 from search.records.confirmed import Confirmed, confirm
 from search.records.ledger import TrialRecord
 from search.records.outcomes import Outcomes
 from search.records.runs import Plan, Runs, runs_of
+from tests.ledgers import make_search
 
 PLAN = Plan(("t0002", "t0001", "t0000"), folds=2, seeds=1)
 
@@ -175,3 +178,33 @@ def test_what_a_plan_runs() -> None:
         "fold": 1,
     }
     assert str(plan) == "2 folds x 2 seeds"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        {},
+        {"trials": ["t0000"], "folds": 0, "seeds": 1},
+        {"trials": ["t0000"], "folds": 10**9, "seeds": 10**9},
+        {"trials": 7, "folds": 2, "seeds": 1},
+    ],
+)
+def test_what_is_no_plan_is_told_and_the_search_opens(tmp_path: Path, said: Any) -> None:
+    folder = make_search(tmp_path / "digits" / "one")
+    make_search(folder / "confirm", info={"overrides": {"confirm": said}})
+    found = load(folder)
+    assert found.confirmed is None
+    assert found.best is not None
+    told = [f"{folder / 'confirm' / 'search.json'}: overrides/confirm is no plan of a confirmation"]
+    assert list(found.damage) == told
+
+
+def test_a_run_without_a_value_of_each_epoch_does_not_count() -> None:
+    found = runs({"t0000": [[0.5, 0.5], [0.5, 0.5]]}, Plan(("t0000",), 2, 1))
+    assert found.done("t0000", 2)
+    records = {record.trial_id: record for record in found.records.values()}
+    records["t0001"].history[3] = {"valid_loss": 0.4}
+    torn = runs_of(found.plan, "valid_loss", "min", records, {})
+    assert not torn.done("t0000", 2)
+    assert confirm(torn, SEARCH) is None
