@@ -164,15 +164,16 @@ def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
     toy_data: Path, tmp_path: Path, kind: signal.Signals
 ) -> None:
     """Before that the search can be looked at, and not be driven twice."""
-    many = ["--num-samples", "999"]  # it does not end by itself
-    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.1", *many)
-    wait_for_ends(tmp_path / "toy" / "one", 1)
-    shown = load(tmp_path / "toy" / "one")
-    assert shown.running
-    assert {"running"} < set(shown.trials["status"])
-    again = resnet_tune(*words(toy_data, tmp_path, "--resume"), code=1)
-    assert "another process is running" in again.err
-    os.killpg(started.pid, kind)  # both reach all processes
+    long = ["--num-samples", "99", "--set", "scheduler=none"]  # it does not end by itself
+    started = start(toy_data, tmp_path, "--set", "epoch_seconds=0.2", *long)
+    try:
+        wait_for_ends(tmp_path / "toy" / "one", 1)
+        wait_for_status(tmp_path / "toy" / "one", "running")  # not between two trials
+        assert load(tmp_path / "toy" / "one").running
+        again = resnet_tune(*words(toy_data, tmp_path, "--resume"), code=1)
+        assert "another process is running" in again.err
+    finally:
+        os.killpg(started.pid, kind)  # both reach all processes
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 128 + kind
     assert "--resume" in errors
@@ -181,6 +182,14 @@ def test_a_jobs_last_warning_and_a_closed_terminal_are_like_ctrl_c(
     assert cut.info.status == "interrupted"
     assert cut.stop_reason == f"interrupted by {kind.name}"
     assert "lost" in set(cut.trials["status"])
+
+
+def wait_for_status(search_dir: Path, status: str) -> None:
+    """Until the table shows a trial of this status."""
+    deadline = time.monotonic() + 60
+    while status not in set(load(search_dir).trials["status"]):
+        assert time.monotonic() < deadline, f"no trial is {status}"
+        time.sleep(0.05)
 
 
 def test_audited_trials_run_to_their_end_and_a_resume_remembers_them(
