@@ -12,6 +12,7 @@ which is kept with `--data`, so that each image passes each network once for all
     backbone                      log loss          accuracy          against the better single one
     mobilenet_v2                  .743 +- .018      .770 +- .010      +.074 +- .012
     tf_efficientnet_lite0         .668 +- .027      .797 +- .006
+    mobilenet_v2 at 224 and 160   .777 +- .018      .770 +- .005      +.109 +- .013
     joined                        .589 +- .017      .813 +- .007      -.080 +- .015
 
 What was tried in place of the head that SGD trains: multinomial logistic regression by L-BFGS on
