@@ -21,7 +21,7 @@ from search.finished import confirm_after
 from search.finishing.finish import finish
 from search.finishing.options import LastSteps
 from search.options import Preparation, Request, Showing
-from search.plan import plan, resume_command, what_is_lost
+from search.plan import check_backbones, plan, resume_command, what_is_lost
 from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
@@ -165,6 +165,8 @@ def run_planned(
     from search.running.stopper import exit_code
 
     data = load_prepared(request.data / study.task)
+    for line in check_backbones(study):
+        console.notice(line)
     options = dataclasses.replace(
         request,
         pack_gpus=request.gpus_per_trial == "auto",

@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from search.command_line.parameters import parameters
-from search.console import notice
 from search.errors import UsageError, UserError
 from search.options import Request, remembered, words_of_later_sessions
 from search.records.folder import SEARCH_JSON, latest_search
@@ -85,18 +84,15 @@ def beside(search_dir: Path, earlier: Path) -> Path:
     return moved if moved.is_dir() and not earlier.is_dir() else earlier
 
 
-def check_backbones(study: Study) -> None:
-    """Say which networks and weights are used, where the task has them.
+def check_backbones(study: Study) -> list[str]:
+    """A line about each network and its weights, where the task has them.
 
     Raises UsageError for what cannot be used.
     """
     check: Callable[[list[TrainConfig]], list[str]] | None
     check = getattr(study.trainables, "check_backbones", None)
-    if check is None:
-        return
     try:
-        for line in check(feature_configs(study)):
-            notice(line)
+        return check(feature_configs(study)) if check else []
     except ValueError as error:
         raise UsageError(str(error)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from torch import nn
@@ -54,6 +55,7 @@ def check_backbones(configs: Sequence[DogBreedConfig]) -> list[str]:
     return [check_network(part) for part in members.values()]
 
 
+@functools.cache
 def check_network(part: DogBreedConfig) -> str:
     """As `check_backbones`, for one network."""
     way = preprocessing(part)
