@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from search.cluster.options import Submission
 from search.command_line.interrupts import exit_code, listening
 from search.command_line.parameters import RESULTS, Panels, Results, takes
 from search.errors import tell
@@ -22,7 +23,7 @@ from search.finishing.options import (
     Repetition,
     Retraining,
 )
-from search.options import Preparation, Request, Showing, Submission
+from search.options import Preparation, Request, Showing
 
 COMPLETION = "_RESNET_TUNE_COMPLETE"  # set by the shell that asks what may come next
 

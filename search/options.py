@@ -2,11 +2,12 @@
 
 A command takes dataclasses of options (`search/command_line/parameters.py`); what says how a search
 is run, as opposed to what is searched, is in `search/running/options.py`, which a Request inherits;
-options of the commands that go on with a search are in `search/finishing/options.py`.
+those of `submit` and of the commands that go on with a search are in their rooms (`options.py`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,37 @@ from search.command_line.parameters import (
     words,
 )
 from search.running.options import Options
-from search.study.completion import complete_range, complete_setting, complete_task
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """The tasks that come with the project."""
+    from search.study.loading import TASKS
+
+    return [task for task in TASKS if task.startswith(incomplete)]
+
+
+def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    """`knob=` for every knob and study setting of the TASK that was typed before."""
+    from search.study.overrides import SETTINGS
+
+    return [f"{name}=" for name in [*knobs(context), *SETTINGS] if name.startswith(incomplete)]
+
+
+def complete_range(context: typer.Context, incomplete: str) -> list[str]:
+    """`knob=` for every knob of the TASK that was typed before."""
+    return [f"{name}=" for name in knobs(context) if name.startswith(incomplete)]
+
+
+def knobs(context: typer.Context) -> list[str]:
+    """Names of the task's knobs; none of a user's file, which completing must not run."""
+    from search.study.loading import TASKS, load_study
+
+    # An option that still lacks its value stops typer before it has parsed the argument.
+    task = str(context.params.get("task") or next(iter(context.args), ""))
+    if task.partition("-")[0] not in TASKS:
+        return []
+    return [field.name for field in dataclasses.fields(load_study(task).config)]
+
 
 Task = Annotated[
     str,
@@ -206,16 +237,6 @@ class Showing:
     style: Annotated[
         str, typer.Option("--format", metavar="F", help="How it is printed: table or json.")
     ] = "table"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """The options that `submit` adds to those of `search`."""
-
-    job_address: Annotated[
-        str, typer.Option(metavar="URL", help="The cluster: http://HOST:8265 or ray://HOST:PORT.")
-    ]
-    follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True
 
 
 def remembered(model: type = Request) -> list[str]:
