@@ -107,8 +107,8 @@ def load_verdicts(search: Search) -> Verdicts | None:
                 arrays["probabilities"].astype(np.float64),
                 tuple(str(name) for name in arrays["classes"]),
             )
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}); run `resnet-tune retrain` again") from None
+    except (OSError, KeyError, ValueError):  # numpy's text advises to unpickle what it refused
+        raise ValueError(f"{path} is damaged; run `resnet-tune retrain` again") from None
     return found if len(found.ids) else None
 
 

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
 from data_prep.files import write_text
+from search.console import notice
 from search.files import strict
 from search.records.best import BASELINE
 from search.records.search import Search
@@ -89,7 +90,7 @@ def single_page(search: Search) -> dict[str, Any]:
     plots = search_plots(search)
     slices = [plot for plot in plots if plot.name.startswith("slice-")]
     wide = [plot for plot in plots if plot not in slices]
-    verdicts = load_verdicts(search)
+    verdicts, damage = verdicts_or_why(search)
     sections = [
         Section("The search", wide),
         Section("Each knob against the score", slices, small=True),
@@ -101,7 +102,7 @@ def single_page(search: Search) -> dict[str, Any]:
         "cards": cards(search),
         "facts": [facts(search)],
         "caveats": caveats([search]),
-        "warnings": warnings(search),
+        "warnings": [*warnings(search), *damage],
         "confirmed": confirmed_table(search),
         "rule": search.confirmed.rule if search.confirmed else "",
         "contrast": contrast(search),
@@ -114,6 +115,16 @@ def single_page(search: Search) -> dict[str, Any]:
         "table": embedded(table([search])),
         "summaries": [],
     }
+
+
+def verdicts_or_why(search: Search) -> tuple[Verdicts | None, list[str]]:
+    """What the chosen model says of `valid`; where its file is damaged, none and a line on that."""
+    try:
+        return load_verdicts(search), []
+    except ValueError as error:
+        line = f"{error}; the report goes without its predictions"
+        notice(line)
+        return None, [line]
 
 
 def compared_page(searches: Sequence[Search]) -> dict[str, Any]:

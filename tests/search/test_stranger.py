@@ -22,7 +22,11 @@ from tests.commands import RAY_WARNS, resnet_tune
 pytestmark = RAY_WARNS
 
 HTML = "<script>steal()</script><img src=x onerror=steal()>"
-COMMANDS = ["trials", "report", "retrain", "predict"]
+COMMANDS = [
+    *("trials", "report", "retrain", "predict"),
+    *("reproduce --trial t0000", "export --format safetensors"),
+]
+WITH_DATA = ("retrain", "predict", "reproduce")
 
 
 class Evil:
@@ -202,6 +206,7 @@ ATTACKS = [
 def test_no_command_does_what_a_strangers_folder_wants(
     attack: Callable[[Path], None],
     place: Path,
+    honest: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -209,7 +214,9 @@ def test_no_command_does_what_a_strangers_folder_wants(
     attack(place)
     for command in COMMANDS:
         capsys.readouterr()
-        code = guarded([command, str(search_dir(place))], debug=False)
+        name, *options = command.split()
+        options += ["--data", str(honest / "data")] if name in WITH_DATA else []
+        code = guarded([name, str(search_dir(place)), *options], debug=False)
         told = capsys.readouterr().err
         assert code in (0, 1, 2)
         assert "fault of the program" not in told, (command, told)
@@ -236,3 +243,20 @@ def test_a_resume_neither(
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "fault of the program" not in told
+
+
+@pytest.mark.slow
+def test_a_confirmation_neither(
+    place: Path, honest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    for attack in (evil_pickles, escaping_paths):
+        attack(place)
+    (search_dir(place) / "confirm").symlink_to(place / "thesis")
+    options = ["--data", str(honest / "data"), "--folds", "2", "--top", "1"]
+    for task in ([], ["--task", "digits"]):
+        capsys.readouterr()
+        code = guarded(["confirm", str(search_dir(place)), *options, *task], debug=False)
+        told = capsys.readouterr().err
+        assert "fault of the program" not in told, told
+        assert sum("error:" in line for line in told.splitlines()) == (code != 0), told

@@ -221,6 +221,9 @@ def test_a_damaged_predictions_file_is_one_clear_line(search: Search) -> None:
     (search.path / "retrain" / "valid_predictions.npz").write_bytes(b"torn")
     with pytest.raises(ValueError, match="valid_predictions.npz is damaged"):
         load_verdicts(search)
+    page = write_report([search], search.path / "report.html").read_text()
+    assert "valid_predictions.npz is damaged" in page
+    assert "the report goes without its predictions" in page
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(search: Search, tmp_path: Path) -> None:
