@@ -16,7 +16,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("mounting a tmpfs is not allowed here")
+        pytest.skip("a small disk to fill is a tmpfs, and mounting one needs root (CAP_SYS_ADMIN)")
     try:
         yield folder
     finally:
