@@ -65,14 +65,20 @@ def random_weights(path: Path) -> Path:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = get_model("mobilenet_v2", weights=None).train()
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # the mean over all that it sees
-        with torch.no_grad():
-            network(torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 64, 64))
+        network = get_model("mobilenet_v2", weights=None)
+        see_noise(network)
     torch.save(network.state_dict(), path)
     return path
+
+
+def see_noise(network: nn.Module) -> None:
+    """Give BatchNorm the statistics of noise, from torch's global generator."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the mean over all that it sees
+    with torch.no_grad():
+        network(torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 64, 64))
 
 
 def from_images(folder: Path, config: DogBreedConfig) -> list[dict[str, float]]:

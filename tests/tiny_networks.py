@@ -6,7 +6,8 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
+
+from tests.dog_features import see_noise
 
 RESNET, EFFICIENTNET = "timm/test_resnet", "timm/test_efficientnet"
 
@@ -18,12 +19,8 @@ def tiny_weights(folder: Path, *names: str) -> str:
         path = folder / f"{name.rpartition('/')[2]}.pth"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = timm.create_model(name.removeprefix("timm/")).train()
-            for module in network.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.momentum = None  # the mean over all that it sees
-            with torch.no_grad():
-                network(torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 64, 64))
+            network = timm.create_model(name.removeprefix("timm/"))
+            see_noise(network)
         torch.save(network.state_dict(), path)
         told.append(f"{name}:{path}")
     return ",".join(told)
