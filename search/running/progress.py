@@ -32,7 +32,7 @@ class Progress:
         self.records = records
         self.metric = metric
         self.mode = mode
-        self.num_samples = num_samples
+        self.num_samples = max(num_samples, len(records))  # `confirm` keeps the runs of other plans
         self.num_epochs = num_epochs
         self.expected_epochs = expected_epochs
         self.clock = clock

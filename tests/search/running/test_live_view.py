@@ -15,6 +15,7 @@ from rich.console import Console
 from search.records.ledger import LEDGER, TrialRecord, apply_event
 from search.records.statuses import Status
 from search.running.live_view import LiveView
+from search.running.progress import Progress
 from tests.ledgers import make_search
 
 
@@ -204,3 +205,9 @@ def test_ray_can_pickle_it_at_any_moment() -> None:
     copy.on_experiment_end([])
     assert copy.console is None
     view.stop()
+
+
+def test_runs_beyond_those_that_are_asked_for_are_counted() -> None:
+    records = {name: TrialRecord(name, {}, status="completed") for name in ("a", "b", "c")}
+    progress = Progress(records, "valid_acc", "max", 2, 9, 18.0)
+    assert progress.summary().startswith("3/3 trials ended (3 completed)")
