@@ -21,6 +21,8 @@ from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import TypeVar
 
+import joblib
+
 from data_prep.images import ignore_pillow_warnings
 
 # Files handed over at once: one by one, small images cost more to hand over.
@@ -35,10 +37,8 @@ R = TypeVar("R")
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: fewer than the machine's under taskset or Slurm."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: fewer under taskset, Slurm or a cgroup's limit."""
+    return int(joblib.cpu_count())
 
 
 def spread(work: Callable[[Sequence[T]], R], items: Sequence[T]) -> Generator[R, None, None]:

@@ -54,6 +54,8 @@ def mistake(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; make room and start again"
+    if isinstance(error, OSError) and error.errno == errno.ENOLCK:
+        return f"{error.strerror}: the file system of the folder cannot lock files; use another"
     file = users_file(error.__traceback__)
     return file and f"task file {file} fails: {type(error).__name__}: {error}; see --debug"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from data_prep.workers import usable_cores
 from trainables.config import TrainConfig
 
 PRECISIONS = {
@@ -99,13 +100,6 @@ def keep_memory() -> bool:
         return False
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 * 2**20}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find_device(name: str) -> torch.device:

@@ -14,7 +14,7 @@ from search.cluster.node_data import NodeData, serve
 from search.cluster.preflight import Finding, blocking, examine, line
 from search.cluster.resources import Cluster, trial_resources
 from search.cluster.storage import search_storage
-from search.cluster.trial_cost import Measured, measure_on_cluster
+from search.cluster.trial_cost import Measured, measure_on_cluster, unseen_gpu
 from search.study.study import Study
 
 
@@ -47,6 +47,8 @@ def try_out(
     results = measure_on_cluster(study, node_data, resources)
     del server
     findings = [batch_finding(name, result) for name, result in results.items()]
+    if isinstance(results["baseline"], Measured):
+        findings += unseen_gpu(study, resources, results["baseline"])
     good = [result for result in results.values() if isinstance(result, Measured)]
     if len(good) == len(results):
         findings.append(forecast(study, cluster, resources, good))

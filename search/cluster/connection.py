@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray.autoscaler.sdk import request_resources
 
+from data_prep.workers import usable_cores
 from search import console
 from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
+from search.cluster.watchdog import watched
 from search.command_line.interrupts import deaf_children
 from search.text import first_line
 
@@ -30,6 +34,9 @@ DRIVER_ENV = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # the searcher knows how many; 1 by default
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_THRESHOLD_S": "30",
+    # MLflow's own are 120 s and 7 times: a server that dies must not hold the search for long
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # Ray's own state is not read again, and a full disk ends it
 }
 # A reused worker whose last trial takes over 2 s to unwind is otherwise lost in silence.
@@ -50,11 +57,15 @@ def connected(address: str | None) -> Iterator[Cluster]:
 
     Raises ConnectionError with one line when the cluster cannot be reached.
     """
+    advice = "check --address, or leave it out" if address else "check or unset RAY_ADDRESS"
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    check_listening(address)
+    check_listening(address, advice)
     local = address == "local"
+    if local:
+        folder = get_default_ray_temp_dir()
+        advice = f"look at {folder}, or name another folder, not too long, by RAY_TMPDIR"
     with environment_with(DRIVER_ENV), guarded() if local else joining() as extra:
-        with attached(address, local, extra) as cluster:
+        with attached(address, local, extra, advice) as cluster:
             yield cluster
 
 
@@ -66,10 +77,14 @@ def joining() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def attached(address: str, local: bool, extra: dict[str, Any]) -> Iterator[Cluster]:
+def attached(address: str, local: bool, extra: dict[str, Any], advice: str) -> Iterator[Cluster]:
     """The connection itself, to an address that has been looked at."""
     if local:
-        extra = extra | {"include_dashboard": False, "object_store_memory": LOCAL_OBJECT_STORE}
+        extra = extra | {
+            "include_dashboard": False,
+            "object_store_memory": LOCAL_OBJECT_STORE,
+            "num_cpus": usable_cores(),
+        }
     try:
         # Ray puts the current folder first on its workers' sys.path
         with working_in(ABOVE), deaf_children():
@@ -81,15 +96,18 @@ def attached(address: str, local: bool, extra: dict[str, Any]) -> Iterator[Clust
                 **extra,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise ConnectionError(
-            f"Ray cluster {address!r} cannot be reached ({first_line(error)}); check --address"
-        ) from error
+        what = (
+            "Ray cannot be started here" if local else f"Ray cluster {address!r} cannot be reached"
+        )
+        raise ConnectionError(f"{what} ({first_line(error)}); {advice}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    try:
-        yield Cluster(local, first_nodes(), context.dashboard_url or "")
-    finally:
-        ray.shutdown()
+    session = str(context.address_info["session_dir"])
+    with watched(session) if local else contextlib.nullcontext():
+        try:
+            yield Cluster(local, first_nodes(), context.dashboard_url or "")
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -103,7 +121,7 @@ def working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def check_listening(address: str) -> None:
+def check_listening(address: str, advice: str) -> None:
     """Raise ConnectionError within seconds where nobody listens; Ray itself tries for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
@@ -112,8 +130,7 @@ def check_listening(address: str) -> None:
         knock(host.strip("[]"), int(port))
     except OSError as error:
         raise ConnectionError(
-            f"Ray cluster {address!r} cannot be reached ({error.strerror or error});"
-            " check --address, or leave it out"
+            f"Ray cluster {address!r} cannot be reached ({error.strerror or error}); {advice}"
         ) from None
 
 

@@ -72,6 +72,20 @@ class Storage:
         if name is not None:
             self.remove(name)
 
+    def size(self, path: str | None) -> int:
+        """Bytes of a checkpoint; 0 of one that is gone or out of reach."""
+        name = self.inside(path)
+        if name is None:
+            return 0
+        filesystem, base = self.open()
+        try:
+            files = filesystem.get_file_info(
+                pyarrow.fs.FileSelector(f"{base}/{name}", recursive=True)
+            )
+        except OSError:
+            return 0
+        return sum(file.size or 0 for file in files)
+
     def mark(self, owner: str) -> None:
         """Note whose storage this is. Raises OSError or ValueError."""
         self.write(OWNER, owner.encode())

@@ -16,8 +16,10 @@ from typing import Any
 import ray
 from optuna.distributions import CategoricalDistribution
 
+from search import console
 from search.cluster.gpu_packing import share, trials_per_gpu
 from search.cluster.node_data import NodeData
+from search.cluster.preflight import Finding, line
 from search.errors import UserError
 from search.study.space import distribution, is_active
 from search.study.study import Study
@@ -73,6 +75,17 @@ def try_baseline(study: Study, data: NodeData, resources: dict[str, float]) -> N
             f"one batch of the baseline fails where trials run: {result}"
             " (--no-trial-batch starts without one)"
         )
+    for finding in unseen_gpu(study, resources, result):
+        console.notice(line(finding))
+
+
+def unseen_gpu(study: Study, resources: dict[str, float], measured: Measured) -> list[Finding]:
+    """A warning where trials take GPUs of Ray's, and torch in their processes sees none."""
+    if resources["GPU"] == 0 or measured.device != "cpu" or study.config.device != "auto":
+        return []
+    text = "GPU: Ray gives trials one, torch in their processes sees none: they compute on the CPU"
+    advice = "look at the driver and at torch's build there, or add --gpus-per-trial 0"
+    return [Finding("warning", f"{text}; {advice}")]
 
 
 def measure_on_cluster(

@@ -1,14 +1,15 @@
-"""What an earlier session left to go on from, looked up in the search's own storage."""
+"""Checkpoints in the search's own storage: what a session goes on from, and what they may take."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from search.cluster.storage import Storage
 from search.records.ledger import Ledger, TrialRecord
-from search.records.statuses import UNFINISHED
+from search.records.statuses import UNFINISHED, Status
 
+GIGABYTE = 1e9  # bytes
 GONE = "its checkpoint is gone: it begins anew"
 
 
@@ -34,3 +35,44 @@ def located(record: TrialRecord, storage: Storage) -> TrialRecord:
     return dataclasses.replace(
         record, checkpoint=storage.find(record.checkpoint) if unfinished else None
     )
+
+
+class CheckpointRoom:
+    """Keeps the checkpoints of the trials that wait at a rung below `most` gigabytes."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        storage: Storage,
+        most: float,
+        end: Callable[[str, Status], None],
+        notice: Callable[[str], None],
+    ) -> None:
+        """`end` records the end of a trial and frees its checkpoint."""
+        self.records = ledger.records
+        self.storage = storage
+        self.most = most
+        self.end = end
+        self.notice = notice
+        self.told = False
+        self.sizes: dict[str, int] = {}
+        """Of each checkpoint that was asked for, in bytes."""
+
+    def crowded(self, waiting: Iterable[str]) -> bool:
+        """Whether the checkpoints of these trials take more than they may."""
+        paths = (self.records[trial_id].checkpoint for trial_id in waiting)
+        taken = sum(self.size(path) for path in paths if path is not None)
+        crowded = taken > self.most * GIGABYTE
+        if crowded and not self.told:
+            self.told = True
+            self.notice(
+                f"the checkpoints of waiting trials take more than {self.most:g} GB"
+                " (--max-checkpoints-gb): the least promising of them end here"
+            )
+        return crowded
+
+    def size(self, path: str) -> int:
+        """Of a checkpoint, which never changes."""
+        if path not in self.sizes:
+            self.sizes[path] = self.storage.size(path)
+        return self.sizes[path]

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from data_prep.workers import usable_cores
 from search import console
 from search.cluster.node_data import NodeData
 from search.running.feature_workers import FindWork, Means, Work, computing, worker_options
@@ -25,7 +26,7 @@ from search.study.feature_choices import feature_configs
 from search.study.study import Study
 from search.text import duration
 from trainables.config import TrainConfig
-from trainables.device import resolve, usable_cores
+from trainables.device import resolve
 from trainables.features.files import CHUNK
 from trainables.features.source import settle_precision
 from trainables.features.store import EVAL, Compute, FeatureStore, Part

@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 from ray.util import ActorPool
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from data_prep.workers import usable_cores
 from search.cluster.node_data import NodeData
 from trainables.config import TrainConfig
-from trainables.device import usable_cores
 from trainables.features.files import CHUNK, Features
 from trainables.features.store import Compute, FeatureStore, Part
 

@@ -129,6 +129,17 @@ class Options:
         ),
     ] = 3
     """How often a trial in the machine's trouble goes on from its last checkpoint."""
+    max_checkpoints_gb: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="GB",
+            rich_help_panel=PLACES,
+            help="End the least promising of the trials that wait at a rung where the"
+            " checkpoints of all that wait take more than so many gigabytes.",
+        ),
+    ] = None
+    """What paused trials' checkpoints may take, None: what the disk has."""
     no_trial_batch: Annotated[
         bool,
         typer.Option(

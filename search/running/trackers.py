@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
+from search.cluster.connection import knock
 from search.errors import UsageError
 from search.running.harmless import Watcher, harmless
+from search.text import masked
+
+PORTS = {"http": 80, "https": 443}
 
 
 class Harmless(Watcher):
@@ -78,8 +83,12 @@ def trackers(
         require("mlflow", "--mlflow")
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        inner = MLflowLoggerCallback(tracking_uri=mlflow, experiment_name=experiment)
-        found.append(Harmless("MLflow", inner, notice))
+        trouble = silent(mlflow)
+        if trouble is None:
+            inner = MLflowLoggerCallback(tracking_uri=mlflow, experiment_name=experiment)
+            found.append(Harmless("MLflow", inner, notice))
+        else:
+            notice(f"MLflow is off ({masked(mlflow)}: {trouble}); the search goes on")
     if wandb is not None:
         require("wandb", "--wandb")
         from ray.air.integrations.wandb import WandbLoggerCallback
@@ -87,6 +96,18 @@ def trackers(
         inner = WandbLoggerCallback(project=wandb, group=experiment)
         found.append(Harmless("Weights & Biases", inner, notice))
     return found
+
+
+def silent(uri: str) -> str | None:
+    """Why nobody answers at an HTTP address; None where somebody does, or it is another kind."""
+    parts = urlsplit(uri)
+    if parts.scheme not in PORTS or parts.hostname is None:
+        return None
+    try:
+        knock(parts.hostname, parts.port or PORTS[parts.scheme])
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 def require(package: str, option: str) -> None:

@@ -19,6 +19,7 @@ from search.records.best import choose_best
 from search.records.ledger import Ledger, TrialRecord
 from search.records.search import load
 from search.records.tables import write_tables
+from search.running.checkpoints import CheckpointRoom
 from search.running.live_view import LiveView
 from search.running.options import Options
 from search.running.optuna_journal import frozen_trial, open_journal, write_journal
@@ -101,7 +102,8 @@ def run_tuner(
     )
     searcher = make_searcher(study, options, place, ledger, retries)
     callbacks = [recorder, view, *watchers(study, search_dir, options, ledger)]
-    tuner = make_tuner(study, options, place, searcher, callbacks, budget)
+    room = make_room(options, place, ledger, recorder)
+    tuner = make_tuner(study, place, searcher, callbacks, budget, room)
     try:
         tuner.fit()
     finally:
@@ -167,13 +169,23 @@ def make_recorder(
     return recorder
 
 
+def make_room(
+    options: Options, place: Place, ledger: Ledger, recorder: Recorder
+) -> CheckpointRoom | None:
+    """What watches over the disk that waiting trials take, if a limit is given."""
+    most = options.max_checkpoints_gb
+    if most is None:
+        return None
+    return CheckpointRoom(ledger, place.storage, most, recorder.end, console.notice)
+
+
 def make_tuner(
     study: Study,
-    options: Options,
     place: Place,
     searcher: AshaSearcher,
     callbacks: list[Callback],
     budget: Budget,
+    room: CheckpointRoom | None = None,
 ) -> tune.Tuner:
     """Ray's Tuner; nothing that it saves of itself is read again."""
     trainable = make_trainable(
@@ -188,7 +200,7 @@ def make_tuner(
         tune.with_resources(trainable, trial_request(place.resources)),
         tune_config=TuneConfig(
             search_alg=searcher,
-            scheduler=make_scheduler(searcher),
+            scheduler=make_scheduler(searcher, room),
             num_samples=-1,
             reuse_actors=True,
             trial_dirname_creator=folder_name,

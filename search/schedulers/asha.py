@@ -6,13 +6,24 @@ project's own id, `config["_trial_id"]`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.records.statuses import is_diverged
+from search.records.statuses import Status, is_diverged
 from search.schedulers.searcher import AshaSearcher
+
+
+class Room(Protocol):
+    """Who knows how much the checkpoints of waiting trials may take (`running/checkpoints.py`)."""
+
+    def crowded(self, waiting: Iterable[str]) -> bool:
+        """Whether those of these trials take more than they may."""
+
+    def end(self, trial_id: str, status: Status) -> None:
+        """Record the end of a trial that Ray does not know."""
 
 
 class PlainScheduler(FIFOScheduler):  # type: ignore[misc]
@@ -82,8 +93,9 @@ class PromotingScheduler(PlainScheduler):
     The trainable must attach a checkpoint to its report at every rung's epoch.
     """
 
-    def __init__(self, searcher: AshaSearcher) -> None:
+    def __init__(self, searcher: AshaSearcher, room: Room | None = None) -> None:
         super().__init__(searcher)
+        self.room = room
         self._trials: dict[str, Trial] = {}
         self._chosen: Trial | None = None
 
@@ -102,6 +114,8 @@ class PromotingScheduler(PlainScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The paused trial that is promoted now; the same one until it runs."""
+        if self.room is not None:
+            self._make_room(tune_controller, self.room)
         if self._chosen is not None and self._chosen.status in (Trial.PENDING, Trial.PAUSED):
             return self._chosen
         self._chosen = None
@@ -120,6 +134,22 @@ class PromotingScheduler(PlainScheduler):
         self._chosen = trial
         return trial
 
+    def _make_room(self, tune_controller: Any, room: Room) -> None:
+        """End the least promising that wait, while their checkpoints take too much."""
+        rungs = self.searcher.rungs
+        while room.crowded(rungs.paused):
+            trial_id = rungs.least_promising()
+            if trial_id is None:
+                return
+            trial = self._trials.get(trial_id)
+            if trial is None:  # of an earlier session
+                self.searcher.end(trial_id, "stopped")
+                room.end(trial_id, "stopped")
+            elif trial.status == Trial.PAUSED:
+                tune_controller.stop_trial(trial)
+            else:
+                return  # still saving
+
     def _stop_paused(self, tune_controller: Any) -> None:
         """The search is over: what still waits has lost."""
         for trial_id in sorted(self.searcher.rungs.paused):
@@ -133,8 +163,8 @@ def project_id(trial: Trial) -> str:
     return str(trial.config["_trial_id"])
 
 
-def make_scheduler(searcher: AshaSearcher) -> PlainScheduler:
+def make_scheduler(searcher: AshaSearcher, room: Room | None = None) -> PlainScheduler:
     """The scheduler that belongs to a searcher; the two share the searcher's `rungs`."""
     if searcher.scheduler == "promoting":
-        return PromotingScheduler(searcher)
+        return PromotingScheduler(searcher, room)
     return AshaScheduler(searcher) if searcher.scheduler == "asha" else PlainScheduler(searcher)

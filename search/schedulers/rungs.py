@@ -98,6 +98,16 @@ class Rungs:
                 return best if best in self.paused else None
         return None
 
+    def least_promising(self) -> str | None:
+        """The waiting trial to give up first: the worst of the lowest rung, not who is next."""
+        next_ones = {self.promotable(), self.leader()}
+        for rung, ranking in enumerate(self.ranking):
+            for _, _, trial_id in reversed(ranking):
+                waits = trial_id in self.paused and trial_id not in self.promoted[rung]
+                if waits and trial_id not in next_ones:
+                    return trial_id
+        return None
+
     def pause(self, trial_id: str) -> None:
         """The trial waits at its rung."""
         self.paused.add(trial_id)

@@ -50,6 +50,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from data_prep.dog_breed import LAYOUT
 from data_prep.prepare import prepare
+from data_prep.workers import usable_cores
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
 from search.schedulers.whole import WholeBudget
@@ -61,7 +62,6 @@ from tests.benchmarks.simulator import SimulatedTrial, Simulation
 from tests.dog_features import REAL_WEIGHTS, features_of
 from trainables.config import DogBreedConfig
 from trainables.data import TaskData
-from trainables.device import usable_cores
 from trainables.dog_breed import load_data, start_head
 from trainables.features.source import feature_work
 from trainables.loop import evaluate, fit

@@ -1,6 +1,7 @@
 """Does training well cost anything? Accuracy of bfloat16 beside float32, and of the better recipe.
 
     python -m tests.benchmarks.recipe [--quick] [--seeds 3] [--num-epochs 10] [--device cpu]
+        [--only earlier recipe]
 
 The shared 5,000 CIFAR-10 images, one fixed split (4,500 train, 500 valid), the same seeds and
 epochs for all: the notes' recipe (`CONFIG`) in the precision that `auto` chooses and in float32,
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one epoch, one seed, indicative")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num-epochs", type=int, default=10)
+    parser.add_argument("--only", nargs="+", choices=list(CONFIGS), default=list(CONFIGS))
     parser.add_argument("--at-once", type=int, default=2, help="trainings side by side")
     parser.add_argument("--device", default="cpu", help="as the knob: auto, cpu, cuda")
     options = parser.parse_args()
@@ -130,10 +132,11 @@ def main() -> None:
             (name, folder, dataclasses.replace(config, seed=seed, **shared))
             for seed in range(seeds)
             for name, config in CONFIGS.items()
+            if name in options.only
         ]
         with multiprocessing.get_context("spawn").Pool(options.at_once) as pool:
             done = pool.map(train, jobs, chunksize=1)
-    found = {name: [accuracy for n, _, accuracy in done if n == name] for name in CONFIGS}
+    found = {name: [accuracy for n, _, accuracy in done if n == name] for name in options.only}
     print(json.dumps(summarise(found)))
 
 
@@ -142,7 +145,9 @@ def summarise(found: dict[str, list[float]]) -> dict[str, Any]:
     means = {name: statistics.mean(values) for name, values in found.items()}
     errors = {name: standard_error(values) for name, values in found.items()}
 
-    def difference(one: str, other: str) -> dict[str, float]:
+    def difference(one: str, other: str) -> dict[str, float] | None:
+        if not {one, other} <= found.keys():
+            return None
         gains = [mine - theirs for mine, theirs in zip(found[one], found[other], strict=True)]
         mean, error = statistics.mean(gains), standard_error(gains)
         return {"mean": round(mean, 4), "standard_error": round(error, 4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -100,6 +101,12 @@ def test_the_users_mistake_is_told_as_such(
 def test_a_full_disk_is_nobodys_programming_error() -> None:
     assert mistake(OSError(28, "No space left on device")) == (
         "No space left on device; make room and start again"
+    )
+
+
+def test_a_file_system_without_locks_is_told() -> None:
+    assert mistake(OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))) == (
+        "No locks available: the file system of the folder cannot lock files; use another"
     )
 
 

@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
+from data_prep.workers import usable_cores
 from trainables.config import TrainConfig
-from trainables.device import Machine, bfloat16_gain, find_device, prepare, resolve, usable_cores
+from trainables.device import Machine, bfloat16_gain, find_device, prepare, resolve
 
 CONFIG = TrainConfig(device="cpu")
 

@@ -18,7 +18,7 @@ import pytest
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import Search, load
-from search.cluster.connection import DRIVER_ENV, connected
+from search.cluster.connection import DRIVER_ENV
 from search.cluster.private import environment_with
 from search.cluster.resources import Cluster as Connection
 from search.cluster.resources import Node, trial_resources
@@ -241,12 +241,6 @@ def test_what_cannot_work_is_refused_in_one_line(cluster: Cluster, place: Path) 
     assert all(node.ip not in error for node in cluster.workers)
     assert not (place / "shared" / "toy" / "refused").exists()
     assert "asks for 9 GPUs but no Ray node has more than 0" in greedy.stderr
-
-
-def test_an_address_without_a_cluster_is_one_line() -> None:
-    with pytest.raises(ConnectionError, match=r"^Ray cluster '127.0.0.1:1' cannot be reached .*"):
-        with connected("127.0.0.1:1"):
-            pass
 
 
 def test_ray_settings_hold_for_the_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from search.cluster.preflight import (
 )
 from search.cluster.resources import Cluster, Node
 from search.cluster.storage import Storage, search_storage
-from search.cluster.trial_cost import Measured, extremes
+from search.cluster.trial_cost import Measured, extremes, unseen_gpu
 from search.digits import STUDY
 from search.dog_breed import STUDY as DOGS
 from search.records.versions import versions
@@ -123,6 +123,15 @@ def test_the_forecast_counts_rungs_and_width() -> None:
     hours = 9 * study.num_epochs
     assert f"2 trials at once, about {hours} epochs" in text
     assert f"{hours:.2g} GPU-hours" in text
+    gpu = {"CPU": 1.0, "GPU": 0.5}
+    assert unseen_gpu(study, gpu, measured[0]) == []
+    on_cpu = dataclasses.replace(measured[0], device="cpu", gpu_memory=None)
+    (finding,) = unseen_gpu(study, gpu, on_cpu)
+    assert finding.level == "warning"
+    assert "torch in their processes sees none" in finding.text
+    assert unseen_gpu(study, {"CPU": 1.0, "GPU": 0.0}, on_cpu) == []
+    asked = dataclasses.replace(study, config=dataclasses.replace(study.config, device="cpu"))
+    assert unseen_gpu(asked, gpu, on_cpu) == []
     assert batch_finding("baseline", "RuntimeError: x").level == "error"
     assert batch_finding("high", "RuntimeError: x").level == "warning"
 

@@ -12,12 +12,16 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
+import psutil
 import pytest
+from ray._common.utils import get_default_ray_temp_dir
 
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search import Search, load
+from search.cluster.watchdog import processes_of
 from search.records.best import BASELINE
+from search.records.ledger import read_events
 from search.records.statuses import FINISHED
 from search.review.audit import audited
 from tests import toy
@@ -228,6 +232,8 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     search_dir = results / "toy" / "one"
     wait_for_ends(search_dir, 1)
     time.sleep(random.Random(seed).uniform(0, 4))
+    (session,) = Path(get_default_ray_temp_dir()).glob(f"session_*_{started.pid}")
+    of_ray = processes_of(str(session))
     os.kill(started.pid, signal.SIGKILL)
     started.communicate()
     killed = load(search_dir)
@@ -237,10 +243,34 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     assert before
     started_before = len(trace.read_text().splitlines())
     found = search(data, results, "--resume")
+    assert len(of_ray) > 5
+    assert not psutil.wait_procs(of_ray, timeout=20)[1], "a process of Ray's outlives its driver"
     check_consistent(found, 12)
     assert before.items() <= ended(found).items()
     again = [line.split()[0] for line in trace.read_text().splitlines()[started_before:]]
     assert not set(again) & set(before), "a finished trial ran again"
+
+
+@pytest.mark.slow
+def test_checkpoints_of_waiting_trials_stay_below_their_limit(
+    toy_data: Path, tmp_path: Path
+) -> None:
+    limit = ["--max-checkpoints-gb", "0.004", "--set", "checkpoint_bytes=1000000"]
+    told = resnet_tune(*words(toy_data, tmp_path, "--num-samples", "24", *limit)).err
+    assert told.count("(--max-checkpoints-gb): the least promising of them end here") == 1
+    found = load(tmp_path / "toy" / "one")
+    check_consistent(found, 24)
+    waiting: set[str] = set()
+    most = 0
+    for event in read_events(found.path / "ledger.jsonl"):
+        if event["event"] == "pause":
+            waiting.add(event["trial"])
+        elif event["event"] in ("start", "end"):
+            waiting.discard(event["trial"])
+        most = max(most, len(waiting))
+    assert 3 <= most <= 4 + 2  # of 1 MB and a bit; two run, and pause before the scheduler looks
+    sound = {r.config["quality"]: r.status for r in found.records.values()}
+    assert sound[max(sound)] == "completed"
 
 
 @pytest.mark.slow

@@ -190,6 +190,17 @@ def test_a_tracker_that_fails_is_told_once_and_left_out() -> None:
     pickle.loads(pickle.dumps(tracker)).on_trial_start(0, [], trial)
 
 
+@needs("mlflow")
+def test_a_server_that_does_not_answer_is_told_at_once() -> None:
+    said: list[str] = []
+    begun = time.monotonic()
+    assert trackers("first", "http://me:secret@127.0.0.1:9/", None, said.append) == []
+    assert time.monotonic() - begun < 20
+    assert said == [
+        "MLflow is off (http://***@127.0.0.1:9/: Connection refused); the search goes on"
+    ]
+
+
 def test_a_missing_extra_is_named() -> None:
     with pytest.raises(
         UsageError, match=r"--x needs nowhere: pip install 'resnet-tune\[nowhere\]'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from search.schedulers.verdict import NoRetries, Verdict
 from search.study.rung_levels import rung_levels
 from search.study.space import Space
 from tests.benchmarks.simulator import SimulatedTrial, Simulation
+from tests.searching import Past
 
 SPACE: Space = {"quality": FloatDistribution(0.0, 1.0)}
 EPOCHS = 27
@@ -195,6 +197,63 @@ def test_promoting_pauses_at_rungs_and_promotes_a_third_of_each() -> None:
     assert reached[0] == 81
     for below, above in zip(reached, reached[1:], strict=False):
         assert below // 3 <= above <= 0.45 * below + 2  # some too early, as the paper has it
+
+
+def test_the_least_promising_is_the_worst_of_the_lowest_rung_and_never_who_is_next() -> None:
+    rungs = Rungs((1, 3), 3, "max", pausing=True)
+    for number, value in enumerate([0.5, 0.9, 0.1, 0.3, 0.7, 0.2]):
+        rungs.record(f"t{number}", 1, value)
+        rungs.pause(f"t{number}")
+    rungs.promote("t1")
+    rungs.record("t1", 3, 0.95)
+    rungs.pause("t1")
+    order = []
+    while (trial_id := rungs.least_promising()) is not None:
+        order.append(trial_id)
+        rungs.drop(trial_id)
+    assert order == ["t2", "t5", "t3", "t0"]
+    assert rungs.promotable() == "t4"  # two of six may go on
+    assert rungs.leader() == "t1"
+
+
+class Desk:
+    """Room for the checkpoints of so many trials."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.ended: list[str] = []
+
+    def crowded(self, waiting: Iterable[str]) -> bool:
+        return len(set(waiting)) > self.most
+
+    def end(self, trial_id: str, status: str) -> None:
+        self.ended.append(trial_id)
+
+
+def test_while_checkpoints_take_too_much_the_worst_that_wait_end() -> None:
+    searcher, _ = pair("promoting")
+    simulation = Simulation(searcher, make_scheduler(searcher, Desk(4)), curve, num_workers=4)
+    waiting = []
+    while not simulation.finished or searcher.running:
+        simulation.run(1)
+        waiting.append(len(searcher.rungs.paused))
+    assert max(waiting) == 4
+    assert len(searcher.trials) == 30
+    assert not searcher.rungs.paused
+    best = max(searcher.trials.values(), key=lambda trial: trial.config["quality"])
+    assert best.status == "completed"
+
+
+def test_so_do_those_of_an_earlier_session() -> None:
+    past = [
+        Past(f"t{n:04d}", {"quality": n / 9}, {1: {"valid_acc": n / 99}}, "paused")
+        for n in range(4)
+    ]
+    searcher, _ = pair("promoting", past=past)
+    desk = Desk(2)
+    make_scheduler(searcher, desk).choose_trial_to_run(None)
+    assert desk.ended == ["t0000", "t0001"]
+    assert [trial.status for trial in searcher.trials.values()][:2] == ["stopped", "stopped"]
 
 
 def test_no_more_than_max_concurrent_run_at_once() -> None:
