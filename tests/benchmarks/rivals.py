@@ -66,7 +66,9 @@ class OptunaAlone(Searcher, FIFOScheduler):  # type: ignore[misc]
         if isinstance(arguments[0], str):
             asked = self.asked.pop(arguments[0])
             state = optuna.trial.TrialState
-            if arguments[0] in self.pruned:
+            if named.get("error"):
+                self.study.tell(asked, state=state.FAIL)
+            elif arguments[0] in self.pruned:
                 self.study.tell(asked, state=state.PRUNED)
             else:
                 self.study.tell(asked, named["result"][METRIC])
@@ -91,7 +93,7 @@ def optuna_halving(space: Space, seed: int) -> Pair:
 
 
 class OneEpochFirst(FIFOScheduler):  # type: ignore[misc]
-    """Bohdal et al. 2023: pause all after one epoch, then finish them, the best first."""
+    """Pause all after one epoch, then finish them, the best first: Egele et al., 2307.15422."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

@@ -114,8 +114,11 @@ METHODS: dict[str, Method] = {
 }
 if syne.AVAILABLE:
     METHODS |= {
-        "syne tune asha": partial(syne.syne_tune, SPACE, epochs=EPOCHS, name="ASHA"),
-        "syne tune bohb": partial(syne.syne_tune, SPACE, epochs=EPOCHS, name="BOHB"),
+        f"syne tune {name}, grace {grace}": partial(
+            syne.syne_tune, SPACE, epochs=EPOCHS, name=name, grace=grace
+        )
+        for name in syne.BASELINES
+        for grace in (1, 3, 4)
     }
 QUICK = (RANDOM, RAY, OURS)
 

@@ -33,6 +33,10 @@ class SimulatedTrial:
     epoch: int = 0
     last_result: dict[str, Any] = field(default_factory=dict)
 
+    def should_recover(self) -> bool:
+        """Ray tries none again by itself."""
+        return False
+
 
 @dataclass
 class Track:

@@ -1,12 +1,15 @@
-"""Syne Tune's ASHA and BOHB behind Ray's hooks; needs `pip install syne-tune statsmodels`."""
+"""Syne Tune's schedulers behind Ray's hooks, in an environment that has Syne Tune.
+
+pip install syne-tune statsmodels  (ASHACQR also: xgboost)
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -14,6 +17,7 @@ from search.study.space import Config, Space
 from tests.benchmarks.rivals import METRIC, Pair
 
 AVAILABLE = find_spec("syne_tune") is not None
+BASELINES = ("ASHA", "BOHB", "ASHACQR", "ASHABORE")
 
 
 class SyneTune(Searcher, FIFOScheduler):  # type: ignore[misc]
@@ -46,12 +50,18 @@ class SyneTune(Searcher, FIFOScheduler):  # type: ignore[misc]
         return str(self.scheduler.on_trial_result(self.trials[trial.trial_id], result))
 
     def on_trial_complete(self, *arguments: Any, **named: Any) -> None:
-        """Syne Tune has decided on the last result itself; nothing is left to tell."""
+        """Syne Tune has decided on the last result itself; only an error is left to tell."""
+        if named.get("error"):
+            self.scheduler.on_trial_error(self.trials[arguments[0]])
 
 
-def syne_tune(space: Space, seed: int, epochs: int, name: Literal["ASHA", "BOHB"]) -> Pair:
-    """A baseline of `syne_tune.optimizer.baselines` with its defaults."""
+def syne_tune(space: Space, seed: int, epochs: int, name: str, grace: int = 1) -> Pair:
+    """One of BASELINES, of `syne_tune.optimizer.baselines`, with defaults but for `grace`.
+
+    These take none: it is that of the one bracket that they have.
+    """
     from syne_tune.optimizer import baselines
+    from syne_tune.optimizer.schedulers.asha import Bracket
 
     scheduler = getattr(baselines, name)(
         {knob: _domain(distribution) for knob, distribution in space.items()},
@@ -61,6 +71,7 @@ def syne_tune(space: Space, seed: int, epochs: int, name: Literal["ASHA", "BOHB"
         max_t=epochs,
         random_seed=seed,
     )
+    scheduler.brackets = [Bracket(grace, epochs, scheduler.reduction_factor, 0)]
     both = SyneTune(scheduler)
     return both, both
 
@@ -69,6 +80,8 @@ def _domain(knob: Any) -> Any:
     """A range in Syne Tune's terms."""
     from syne_tune import config_space
 
+    if isinstance(knob, CategoricalDistribution):
+        return config_space.choice(list(knob.choices))
     if isinstance(knob, IntDistribution):
         return (config_space.lograndint if knob.log else config_space.randint)(knob.low, knob.high)
     assert isinstance(knob, FloatDistribution)
