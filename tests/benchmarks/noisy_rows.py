@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.noisy_problems import FAMILIES
+from tests.benchmarks.noisy_problems import ALL, FAMILIES
 
 SHOWN = (1, 5, 10, 20, 40, 60)
 OURS = "project"
@@ -71,19 +71,21 @@ def cells(rows: Iterable[Row], method: str) -> Cells:
 
 def families_of(found: Cells) -> dict[str, np.ndarray]:
     """Each family's regrets (runs, budgets)."""
-    by_family = {name: [v for key, v in found.items() if key[0] == name] for name in FAMILIES}
+    by_family = {name: [v for key, v in found.items() if key[0] == name] for name in ALL}
     return {name: np.array(regrets) for name, regrets in by_family.items() if regrets}
 
 
 def means(found: Cells) -> dict[str, np.ndarray]:
     """Each family's mean regret (budgets,), and the mean of the families."""
     by_family = {name: regrets.mean(0) for name, regrets in families_of(found).items()}
-    return {**by_family, MEAN: np.mean(list(by_family.values()), axis=0)}
+    noisy = [mean for name, mean in by_family.items() if name in FAMILIES]
+    return {**by_family, **({MEAN: np.mean(noisy, axis=0)} if noisy else {})}
 
 
 def errors(found: Cells) -> np.ndarray:
     """The standard error (budgets,) of the mean of the families, over runs."""
-    many = [regrets for regrets in families_of(found).values() if len(regrets) > 1]
+    families = families_of(found)
+    many = [families[name] for name in FAMILIES if len(families.get(name, ())) > 1]
     if not many:
         return np.full(len(SHOWN), np.nan)
     variance = np.sum([r.var(0, ddof=1) / len(r) for r in many], axis=0)
@@ -106,7 +108,7 @@ def print_table(rows: list[Row]) -> dict[str, Any]:
     for method, own in found.items():
         ratios = {} if method == OURS else ratio(found.get(OURS, {}), own)
         for name, mean in means(own).items():
-            runs = sum(name in (MEAN, key[0]) for key in own)
+            runs = sum(key[0] in ((*FAMILIES,) if name == MEAN else (name,)) for key in own)
             line = f"{method:26s}{name:13s}{cells_of(mean, 6, 3)} {runs:5d}"
             if name in ratios:
                 line += "   " + cells_of(ratios[name], 5, 2)
@@ -114,7 +116,9 @@ def print_table(rows: list[Row]) -> dict[str, Any]:
                     best[name] = np.maximum(best.get(name, -np.inf), ratios[name])
             print(line)
         print(f"{'':26s}{'+-':13s}{cells_of(errors(own), 6, 3)}")
-    regret = {method: by_budget(means(own)[MEAN]) for method, own in found.items()}
+    regret = {
+        method: by_budget(means(own)[MEAN]) for method, own in found.items() if MEAN in means(own)
+    }
     return {
         "regret": regret,
         "ratio_best_rival": {name: by_budget(values) for name, values in best.items()},

@@ -43,7 +43,7 @@ from search.schedulers.searcher import AshaSearcher
 from search.study.choices import SAMPLER, SCHEDULER
 from search.study.space import Config, Space, distribution
 from tests.benchmarks import rivals, syne
-from tests.benchmarks.noisy_problems import FAMILIES, Problem, problem, tasks_of
+from tests.benchmarks.noisy_problems import ALL, FAMILIES, Problem, problem, tasks_of
 from tests.benchmarks.noisy_rows import (
     LAST,
     OURS,
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--tasks", choices=("report", "choose"), default="report")
     parser.add_argument("--most", type=int, default=None, help="tasks of a family")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=ALL)
     parser.add_argument("--methods", nargs="*", default=DEFAULT, choices=METHODS, metavar="NAME")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
