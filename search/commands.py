@@ -117,10 +117,12 @@ def check(request: Request) -> int:
     if request.over_client:
         return submit(request, request.ray_address, command="check")
     from search.cluster.check import check as check_cluster
+    from search.running.feature_costs import forecast_features
 
     study, search_dir, _ = plan(request)
     data = load_prepared(request.data / study.task)
-    return check_cluster(study, data, search_dir, request.address, request.storage)
+    address, storage = request.address, request.storage
+    return check_cluster(study, data, search_dir, address, storage, forecast_features)
 
 
 def submit(

@@ -3,7 +3,11 @@
 Trial 0 runs the notes' numbers, trial 1 a plain linear head.
 
 resnet-tune run dog_breed --source ~/Downloads/dog-breed-identification
+
+With --set unfreeze=N the last stages of the backbone are trained as well, after the head.
 """
+
+from dataclasses import replace
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -11,11 +15,12 @@ import trainables.dog_breed
 from data_prep.dog_breed import LAYOUT
 from search.study import Study, When
 
+UNFROZEN = tuple(range(1, 33))  # stages; no network has more
 STUDY = Study(
     task="dog_breed",
     layout=LAYOUT,
     trainables=trainables.dog_breed,
-    config=trainables.dog_breed.CONFIG,
+    config=replace(trainables.dog_breed.CONFIG, head_epochs=10, backbone_lr=0.1),
     space={
         "lr": FloatDistribution(1e-3, 0.3, log=True),
         "momentum": FloatDistribution(0.8, 0.98),
@@ -27,6 +32,10 @@ STUDY = Study(
         "schedule": CategoricalDistribution(["step", "cosine", "one_cycle"]),
         "lr_period": When("schedule", ("step",), IntDistribution(2, 15)),
         "lr_decay": When("schedule", ("step",), FloatDistribution(0.05, 0.9, log=True)),
+    },
+    further={
+        "backbone_lr": When("unfreeze", UNFROZEN, FloatDistribution(0.003, 1.0, log=True)),
+        "freeze_norms": When("unfreeze", UNFROZEN, CategoricalDistribution([False, True])),
     },
     submission="probabilities",
     metric="valid_loss",

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from pydantic.dataclasses import dataclass
 
 from trainables.backbones.specs import SIZES, checked_backbone, checked_weights
+from trainables.files import size_in_bytes
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -129,6 +130,17 @@ class DogBreedConfig(TrainConfig):
     for the breeds (needs hidden=0 and weights with the classifier): an option to measure."""
     unfreeze: Annotated[int, Field(ge=0), Unit("stages")] = 0
     """Stages of the backbone, counted from its end, that are trained as well."""
+    head_epochs: Annotated[int, Field(ge=0), Unit("epochs")] = 0
+    """With `unfreeze`: the head alone is trained first, so many epochs besides `num_epochs`, on the
+    stored features of the central crops; lr falls as a cosine (LP-FT, 2202.10054)."""
+    backbone_lr: Annotated[float, Field(gt=0, le=10), Unit("factor on lr")] = 1.0
+    """Learning rate of the unfrozen stages, as a factor on `lr`."""
+    freeze_norms: bool = False
+    """Normalisation layers of the unfrozen stages keep their weights and statistics."""
+    cache_prefix: str = "auto"
+    """Disk for what the stages before the unfrozen ones make of images and views, which is then
+    computed once: a size (`5GB`), `none`, or `auto`: 20 GB if twice as much is free. Speed, not
+    results. A setting of the study."""
     backbone: str = "resnet34"
     """Classification model whose last layer is linear, of torchvision or `timm/NAME`; NAME@SIZE at
     an image size of its own; several joined by +, their features one after another."""
@@ -174,6 +186,14 @@ class DogBreedConfig(TrainConfig):
     def known_backbone(cls, text: str) -> str:
         """Names that torchvision or timm know."""
         return checked_backbone(text)
+
+    @field_validator("cache_prefix")
+    @classmethod
+    def known_size(cls, text: str) -> str:
+        """One of the words, or a size."""
+        if text not in ("auto", "none"):
+            size_in_bytes(text)
+        return text
 
     @field_validator("weights")
     @classmethod

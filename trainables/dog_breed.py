@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,12 @@ from trainables.backbones.specs import TIMM, name_and_size
 from trainables.breeds import copy_rows
 from trainables.config import DogBreedConfig
 from trainables.data import Source, TaskData, stream_seed
+from trainables.features.partly import PartlyFrozen, load_partly_frozen
 from trainables.features.source import FeatureSource, load_features
-from trainables.features.source import feature_work as feature_work
-from trainables.large_images import load_large_images, other_large_images
+from trainables.features.work import feature_notes as feature_notes
+from trainables.features.work import feature_work as feature_work
+from trainables.large_images import other_large_images
+from trainables.loop import fit
 from trainables.reporting import knobs_of, report_epochs
 from trainables.state import TrainState, new_state
 
@@ -47,17 +51,18 @@ STUDY_SETTINGS = (
     "interpolation",
     "normalise",
     "precision",
+    "cache_prefix",
 )
 # Each value of these has features of its own; a search may try several values, if they are listed.
-FEATURE_KNOBS = ("backbone", "image_size")
+FEATURE_KNOBS = ("backbone", "image_size", "unfreeze")
 
 
 def load_data(data_dir: Path, config: DogBreedConfig) -> TaskData:
-    """The prepared images of `data_dir`, or their features where the whole backbone is frozen.
+    """The prepared images of `data_dir`, or what the frozen part of the backbone makes of them.
 
     Raises ValueError when they cannot be used.
     """
-    load = load_large_images if config.unfreeze else load_features
+    load = load_partly_frozen if config.unfreeze else load_features
     return load(data_dir, config)
 
 
@@ -75,7 +80,8 @@ def images_data(
 def build_model(config: DogBreedConfig, data: TaskData) -> FineTuned:
     """The backbone under a new head. Raises ValueError when the weights do not fit."""
     backbone, num_features = build_backbone(config)
-    return FineTuned(backbone, build_head(config, num_features, data), config.unfreeze)
+    head = build_head(config, num_features, data)
+    return FineTuned(backbone, head, config.unfreeze, config.freeze_norms)
 
 
 def build_head(config: DogBreedConfig, num_features: int, data: TaskData) -> nn.Sequential:
@@ -130,7 +136,30 @@ def plain_network(model: FineTuned, config: DogBreedConfig) -> tuple[nn.Module, 
 
 def start(config: DogBreedConfig, data: TaskData) -> TrainState:
     """A training at its beginning, with the backbone: it can be saved, and predicts images."""
-    return new_state(lambda: build_model(config, data), config)
+    rates = {"backbone.": config.backbone_lr}
+    state = new_state(lambda: build_model(config, data), config, rates)
+    if config.unfreeze and config.head_epochs:
+        state.begin = functools.partial(train_head_first, config=config, data=data)
+    return state
+
+
+def train_head_first(
+    state: TrainState, train: Source, config: DogBreedConfig, data: TaskData
+) -> None:
+    """The head alone, as on a frozen backbone: what is random would spoil the other stages.
+
+    Kumar et al. 2022 (2202.10054), LP-FT.
+    """
+    assert isinstance(train, PartlyFrozen)
+    assert isinstance(state.network, FineTuned)
+    alone = dataclasses.replace(
+        config, unfreeze=0, num_epochs=config.head_epochs, schedule="cosine", warmup=0.0
+    )
+    first = start_head(alone, data, train.crops.width)
+    for _ in fit(first, train.crops, None, alone):
+        pass
+    assert isinstance(first.network, FineTuned)
+    state.network.head.load_state_dict(first.network.head.state_dict())
 
 
 def start_head(config: DogBreedConfig, data: TaskData, num_features: int) -> TrainState:
@@ -153,7 +182,8 @@ def trainable(
     if isinstance(data.train, FeatureSource):
         path, state = "features", start_head(knobs, data, data.train.width)
     else:
-        path, state = "images", start(knobs, data)
+        kept = isinstance(data.train, PartlyFrozen) and data.train.activations is not None
+        path, state = "activations" if kept else "images", start(knobs, data)
     report_epochs(
         state,
         data.train,

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -24,3 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def size_in_bytes(text: str) -> int:
+    """A size such as `5GB` or `500MiB`. Raises ValueError for anything else."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise ValueError(f"{text}: give auto, none, or a size such as 5GB") from None

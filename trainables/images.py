@@ -8,6 +8,7 @@ from trainables.config import DogBreedConfig
 from trainables.dog_breed import FEATURE_KNOBS as FEATURE_KNOBS
 from trainables.dog_breed import STUDY_SETTINGS as STUDY_SETTINGS
 from trainables.dog_breed import check_backbones as check_backbones
+from trainables.dog_breed import feature_notes as feature_notes
 from trainables.dog_breed import feature_work as feature_work
 from trainables.dog_breed import images_data as images_data
 from trainables.dog_breed import load_data as load_data

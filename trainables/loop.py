@@ -41,6 +41,8 @@ def fit(
     """
     while state.epoch < config.num_epochs:
         begun = time.perf_counter()
+        if state.epoch == 0 and state.begin is not None:
+            state.begin(state, train)
         epoch = state.epoch + 1
         lr = learning_rate(config, state.epoch)
         metrics: Metrics = {"epoch": epoch, "train_loss": train_epoch(state, train, config)}

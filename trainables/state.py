@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainables.average import MovingAverage, load_trained, trained_tensors
 from trainables.config import TrainConfig
-from trainables.data import stream_seed
+from trainables.data import Source, stream_seed
 from trainables.device import Machine, prepare, resolve
 from trainables.files import replacing
 from trainables.outcomes import Outcomes
@@ -48,6 +48,8 @@ class TrainState:
     """What does the steps where that holds tensors of its own (step.py)."""
     outcomes: Outcomes | None = None
     """What `model` made of each image at the last validation."""
+    begin: Callable[[TrainState, Source], None] | None = None
+    """What comes before the first epoch, on the images that will be trained on."""
 
     @property
     def model(self) -> nn.Module:
@@ -103,10 +105,13 @@ class TrainState:
         self.average.update(steps_per_epoch)
 
 
-def new_state(build: Callable[[], nn.Module], config: TrainConfig) -> TrainState:
+def new_state(
+    build: Callable[[], nn.Module], config: TrainConfig, rates: Mapping[str, float] | None = None
+) -> TrainState:
     """A training that is about to begin; `build` makes the network with the seed's random weights.
 
-    Whatever an earlier trial left in this process has no influence.
+    `rates`: factors on the learning rate of all parameters whose names begin so. Whatever an
+    earlier trial left in this process has no influence.
     """
     machine = resolve(config)
     prepare(machine)
@@ -115,20 +120,31 @@ def new_state(build: Callable[[], nn.Module], config: TrainConfig) -> TrainState
     network.to(machine.device, memory_format=machine.memory_format)  # type: ignore[call-overload]
     scaling = machine.precision == torch.float16
     scaler = torch.amp.GradScaler(machine.device.type, enabled=scaling)
-    return TrainState(network, make_optimizer(network, config, machine), scaler, machine)
+    optimizer = make_optimizer(network, config, machine, rates)
+    return TrainState(network, optimizer, scaler, machine)
 
 
 def make_optimizer(
-    network: nn.Module, config: TrainConfig, machine: Machine
+    network: nn.Module,
+    config: TrainConfig,
+    machine: Machine,
+    rates: Mapping[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """SGD on the parameters that require gradients."""
-    trained = [p for p in network.parameters() if p.requires_grad]
+    """SGD on the parameters that require gradients; `rates` as in `new_state`."""
     apart = config.exclude_norm_decay or config.bias_lr != 1
-    thin = [p for p in trained if apart and p.ndim <= 1]
     decay = 0.0 if config.exclude_norm_decay else config.weight_decay / config.bias_lr
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            own = (rate for start, rate in (rates or {}).items() if name.startswith(start))
+            factor = next(own, 1.0)
+            thin = apart and parameter.ndim <= 1
+            found.setdefault((factor, thin), []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if not (apart and p.ndim <= 1)]},
-        {"params": thin, "weight_decay": decay, "lr_factor": config.bias_lr},
+        {"params": parameters, "lr_factor": factor * config.bias_lr, "weight_decay": decay}
+        if thin
+        else {"params": parameters, "lr_factor": factor}
+        for (factor, thin), parameters in sorted(found.items(), key=lambda item: item[0])
     ]
 
     def rate() -> float | Tensor:
@@ -136,7 +152,7 @@ def make_optimizer(
         return torch.tensor(config.lr, device=machine.device) if machine.graphs else config.lr
 
     return torch.optim.SGD(
-        [group | {"lr": rate()} for group in groups if group["params"]],
+        [group | {"lr": rate()} for group in groups],
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,

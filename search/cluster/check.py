@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.filesize import decimal
@@ -17,9 +17,16 @@ from search.cluster.storage import search_storage
 from search.cluster.trial_cost import Measured, measure_on_cluster, unseen_gpu
 from search.study.study import Study
 
+Forecast = Callable[[Study, Path, NodeData], list[Finding]]
+
 
 def check(
-    study: Study, data: PreparedData, search_dir: Path, address: str | None, storage: str | None
+    study: Study,
+    data: PreparedData,
+    search_dir: Path,
+    address: str | None,
+    storage: str | None,
+    forecast_features: Forecast,
 ) -> int:
     """Print every finding on a line; 1 if one of them would stop the search, else 0."""
     with connected(address) as cluster:
@@ -30,23 +37,31 @@ def check(
             console.say(line(finding))
         if blocking(findings):
             return 1
-        tried = try_out(study, data, cluster, resources)
+        tried = try_out(study, data, cluster, resources, forecast_features)
         for finding in tried:
             console.say(line(finding))
         return 1 if blocking(tried) else 0
 
 
 def try_out(
-    study: Study, data: PreparedData, cluster: Cluster, resources: dict[str, float]
+    study: Study,
+    data: PreparedData,
+    cluster: Cluster,
+    resources: dict[str, float],
+    forecast_features: Forecast,
 ) -> list[Finding]:
-    """One batch of the baseline and the extremes, and what follows for the whole search."""
+    """One batch of the baseline and the extremes, and what follows for the whole search.
+
+    Features first, of which that batch computes some.
+    """
     if not hasattr(study.trainables, "load_data"):
         return [Finding("ok", f"one batch: {study.task} has no load_data, not tried")]
     server = None if cluster.local else serve(data.root)
     node_data = NodeData(str(data.root.resolve()), data.fingerprint)
+    findings = forecast_features(study, data.root, node_data)
     results = measure_on_cluster(study, node_data, resources)
     del server
-    findings = [batch_finding(name, result) for name, result in results.items()]
+    findings += [batch_finding(name, result) for name, result in results.items()]
     if isinstance(results["baseline"], Measured):
         findings += unseen_gpu(study, resources, results["baseline"])
     good = [result for result in results.values() if isinstance(result, Measured)]

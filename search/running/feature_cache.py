@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +20,13 @@ from filelock import FileLock, Timeout
 from data_prep.workers import usable_cores
 from search import console
 from search.cluster.node_data import NodeData
+from search.running.feature_costs import costs, missing, notes
 from search.running.feature_workers import FindWork, Means, Work, computing, worker_options
 from search.study.feature_choices import feature_configs
 from search.study.study import Study
 from search.text import duration
-from trainables.config import TrainConfig
-from trainables.device import resolve
-from trainables.features.files import CHUNK
 from trainables.features.source import settle_precision
-from trainables.features.store import EVAL, Compute, FeatureStore, Part
+from trainables.features.store import EVAL, FeatureStore, Part
 
 FIRST = {EVAL, Part("view", 0)}  # parts without which no trial gets through its first epoch
 NOTICE_PERIOD = 30.0  # seconds between two lines about what goes on beside the search
@@ -54,6 +51,8 @@ def shared_features(
         return
     study = dataclasses.replace(study, config=settle_precision(study.config))
     configs = feature_configs(study)
+    for note in notes(study, root):
+        console.notice(note)
     work = find(root, *configs)
     places = worker_options()
     one_node = len({place["scheduling_strategy"].node_id for place in places}) <= 1
@@ -61,8 +60,8 @@ def shared_features(
         yield study
         return
     with computing(find, data, configs, work, places) as means:
-        if missing(work):
-            announce(missing(work), study.config, means)
+        for line in costs(missing(work), study.config, means):
+            console.notice(line)
         computer = Computer(work, means)
         computer.start()
         try:
@@ -71,11 +70,6 @@ def shared_features(
             yield study
         finally:
             computer.stop()
-
-
-def missing(work: Work) -> Work:
-    """What is not there yet, or damaged."""
-    return [(store, part) for store, part in work if store.open(part) is None]
 
 
 class Computer(threading.Thread):
@@ -188,63 +182,3 @@ def num_first(work: Work) -> int:
         for number, (store, part) in enumerate(work)
         if part in FIRST and store.content["pixels"] == labelled
     )
-
-
-def by_network(work: Work) -> list[Work]:
-    """The work of each network, in the order in which they are met."""
-    found: dict[tuple[str, int], list[tuple[FeatureStore, Part]]] = {}
-    for store, part in work:
-        found.setdefault(store.network, []).append((store, part))
-    return list(found.values())
-
-
-def probe(compute: Compute, store: FeatureStore, part: Part) -> tuple[float, int]:
-    """Images a second and features an image, measured on a few."""
-    rows = range(min(len(store.images), CHUNK // 4))
-    next(iter(compute(store, part, [rows[: len(rows) // 4 or 1]])))  # loads the network
-    begun = time.monotonic()
-    features = next(iter(compute(store, part, [rows])))
-    return len(rows) / (time.monotonic() - begun), features.shape[1]
-
-
-def announce(work: Work, config: TrainConfig, means: Means) -> None:
-    """Say what is about to be computed. Raises ValueError when it does not fit on the disk."""
-    root = work[0][0].root
-    seconds, space = 0.0, 0
-    networks = by_network(work)
-    for part_of_it in networks:
-        costs = announce_network(part_of_it, config, means)
-        seconds, space = seconds + costs[0], space + costs[1]
-    if len(networks) > 1:
-        console.notice(f"features: in all about {duration(seconds)}, {space / 1e9:.2f} GB")
-    free = shutil.disk_usage(root).free
-    if space > free:
-        raise ValueError(
-            f"{root} has {free / 1e9:.2f} GB left and the features take {space / 1e9:.2f};"
-            " make room, or lower num_views"
-        )
-
-
-def announce_network(work: Work, config: TrainConfig, means: Means) -> tuple[float, int]:
-    """The same for one network; the seconds and the bytes that it will take."""
-    store, part = work[min(1, len(work) - 1)]
-    rate, width = probe(means.compute, store, part)
-    rate *= means.workers
-    passes = sum(len(store.images) for store, _ in work)
-    space = passes * width * 4
-    views = sum(part.kind == "view" for _, part in work)
-    console.notice(
-        f"features: {len(store.images):,} images x {views} views and {len(work) - views}"
-        f" evaluation files = {passes:,} images through {store.config.backbone}"
-        f" ({where(config, means.workers)}, {rate:.0f} images/s):"
-        f" about {duration(passes / rate)}, {space / 1e9:.2f} GB in {store.root}"
-    )
-    return passes / rate, space
-
-
-def where(config: TrainConfig, workers: int) -> str:
-    """What computes."""
-    if workers > 1:
-        return f"{config.precision}, {workers} Ray workers"
-    machine = resolve(config)
-    return f"{config.precision} on {machine.device}, {machine.threads} threads"

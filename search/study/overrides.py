@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from search.errors import UsageError as UsageError
 from search.study.choices import Scheduler, one_of
 from search.study.ranges import parse_range
-from search.study.space import Entry, When, without
+from search.study.space import Entry, When, distribution, without
 from search.study.study import SamplerName, Study
 from search.text import masked
 from trainables.config import parse_setting
@@ -57,6 +57,7 @@ def customise(
         study = fix(study, setting)
     for spec in ranges:
         study = search_over(study, spec, conditions)
+    study = with_further(study, {spec.partition("=")[0] for spec in (*sets, *ranges)})
     try:
         if num_epochs is not None:
             study = fix(study, f"num_epochs={num_epochs}")
@@ -70,6 +71,21 @@ def customise(
         return dataclasses.replace(study, **given)
     except ValidationError as error:
         raise UsageError(one_line(error)) from None
+
+
+def with_further(study: Study, named: Set[str]) -> Study:
+    """The study with its `further` ranges whose condition is met, or may be; not the named ones."""
+    space = dict(study.space)
+    for name, entry in study.further.items():
+        if name in named:
+            continue
+        if entry.parameter in space:
+            choices = getattr(distribution(space, entry.parameter), "choices", entry.values)
+            values = tuple(value for value in choices if value in entry.values)
+            space[name] = dataclasses.replace(entry, values=values)
+        elif getattr(study.config, entry.parameter) in entry.values:
+            space[name] = entry.distribution
+    return dataclasses.replace(study, space=space)
 
 
 def fix(study: Study, setting: str) -> Study:

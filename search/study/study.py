@@ -21,7 +21,7 @@ from search.study.choices import (
     check_sampler_name,
 )
 from search.study.rung_levels import first_rung, rung_levels
-from search.study.space import Space, contains
+from search.study.space import Space, When, contains
 from trainables.config import TrainConfig
 
 SamplerName = Annotated[str, AfterValidator(check_sampler_name)]
@@ -45,6 +45,8 @@ class Study:
     """What Kaggle wants: `id,label`, or a probability for each class."""
     metric: Literal["valid_acc", "valid_loss"] = "valid_acc"
     """Kaggle's metric, measured on `valid`."""
+    further: dict[str, When] = Field(default_factory=dict)
+    """Ranges that join the space where the user's `--set` or `--range` meets their condition."""
     num_samples: int = Field(default=32, ge=1)
     """Number of trials, the baseline included."""
     sampler: SamplerName | BaseSampler = SAMPLER

@@ -57,13 +57,15 @@ from search.schedulers.whole import WholeBudget
 from search.study.loading import load_study
 from search.study.overrides import customise
 from search.study.study import Study
+from tests.benchmarks import logistic
 from tests.benchmarks.shared import shared_data
 from tests.benchmarks.simulator import SimulatedTrial, Simulation
 from tests.dog_features import REAL_WEIGHTS, features_of
 from trainables.config import DogBreedConfig
 from trainables.data import TaskData
 from trainables.dog_breed import load_data, start_head
-from trainables.features.source import feature_work
+from trainables.features.source import FeatureSource
+from trainables.features.work import feature_work
 from trainables.loop import evaluate, fit
 from trainables.reporting import knobs_of
 
@@ -71,6 +73,7 @@ MOBILENET, LITE0 = "mobilenet_v2", "timm/tf_efficientnet_lite0"
 JOINED, TWO_SIZES = f"{MOBILENET}+{LITE0}", f"{MOBILENET}+{MOBILENET}@160"
 LITE0_WEIGHTS = Path("weights", "tf_efficientnet_lite0_timm_layout.safetensors")
 SPLITS, TRIALS, EPOCHS, VIEWS = 5, 32, 12, 4
+HEADS = ("sgd", "logistic")
 HELD_OUT, VALID = 0.2, 0.25  # the second of what the first leaves
 
 
@@ -168,10 +171,8 @@ class Heads(Simulation):
         return config, epoch, bool(averaged)
 
 
-def held_out(root: Path, backbone: str, trials: int, seed: int) -> tuple[float, float]:
-    """Log loss and accuracy of one split, by one thread."""
-    torch.set_num_threads(1)
-    study = study_of(backbone, trials, seed)
+def split(root: Path, study: Study, seed: int) -> tuple[TaskData, FeatureSource]:
+    """One split: what is searched and trained on, and what is held out."""
     everything = load_data(root, config_of(study))
     labels = features_of(everything.train_valid).labels.numpy()
     rest, out = next(splitter(HELD_OUT, seed).split(labels, labels))
@@ -182,6 +183,17 @@ def held_out(root: Path, backbone: str, trials: int, seed: int) -> tuple[float, 
         valid=of_rows(everything, rest[valid]),
         train_valid=of_rows(everything, rest),
     )
+    return data, of_rows(everything, out)
+
+
+def held_out(root: Path, backbone: str, head: str, trials: int, seed: int) -> tuple[float, float]:
+    """Log loss and accuracy of one split, by one thread."""
+    torch.set_num_threads(1)
+    study = study_of(backbone, trials, seed)
+    data, out = split(root, study, seed)
+    if head == "logistic":
+        found = logistic.held_out(data, out, logistic.Way())
+        return found.log_loss, found.accuracy
     search = Heads(study, data)
     search.run(10**9)
     config, epochs, averaged = search.chosen()
@@ -190,8 +202,8 @@ def held_out(root: Path, backbone: str, trials: int, seed: int) -> tuple[float, 
         if metrics["epoch"] >= epochs:
             break
     state.averaged = averaged
-    found = evaluate(state.model, of_rows(everything, out), config)
-    return found["valid_loss"], found["valid_acc"]
+    metrics = evaluate(state.model, out, config)
+    return metrics["valid_loss"], metrics["valid_acc"]
 
 
 def splitter(share: float, seed: int) -> StratifiedShuffleSplit:
@@ -206,35 +218,46 @@ def of_rows(data: TaskData, rows: np.ndarray) -> Any:
 
 def measure(
     root: Path, backbones: list[str], splits: int, trials: int, jobs: int
-) -> dict[str, np.ndarray]:
-    """float64 (splits, 2): log loss and accuracy of each split, for each backbone."""
+) -> dict[tuple[str, str], np.ndarray]:
+    """float64 (splits, 2): log loss and accuracy of each split, for each backbone and head."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         waiting = {
-            name: [pool.submit(held_out, root, name, trials, seed) for seed in range(splits)]
+            (name, head): [
+                pool.submit(held_out, root, name, head, trials, seed) for seed in range(splits)
+            ]
             for name in backbones
+            for head in HEADS
         }
-        return {name: np.array([job.result() for job in jobs]) for name, jobs in waiting.items()}
+        return {key: np.array([job.result() for job in jobs]) for key, jobs in waiting.items()}
 
 
-def summarise(found: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Print a line for each backbone; the content of the JSON line."""
-    losses = {name: values[:, 0] for name, values in found.items()}
-    better = min((losses[name] for name in found if "+" not in name), key=lambda each: each.mean())
-    against = {name: told(values - better) for name, values in losses.items()}
-    print(f"{'backbone':42s} log loss         accuracy         against the better single one")
-    backbones = {}
-    for name, values in found.items():
+def summarise(found: dict[tuple[str, str], np.ndarray]) -> dict[str, Any]:
+    """Print a line for each backbone and head; the content of the JSON line."""
+    losses = {key: values[:, 0] for key, values in found.items()}
+    singles = [losses[key] for key in found if "+" not in key[0] and key[1] == "sgd"]
+    better = min(singles, key=lambda each: each.mean())
+    title = f"{'backbone':40s} head      log loss         accuracy "
+    print(f"{title}       against the better single one   against SGD's head")
+    rows = []
+    for (name, head), values in found.items():
         loss, accuracy = told(values[:, 0]), told(values[:, 1])
+        against = [told(values[:, 0] - other) for other in (better, losses[name, "sgd"])]
         cells = [f"{mean:.3f} +- {error:.3f}" for mean, error in (loss, accuracy)]
-        print(f"{name:42s} {'   '.join(cells)}   {against[name][0]:+.3f} +- {against[name][1]:.3f}")
-        backbones[name] = {
-            "log_loss": loss[0],
-            "accuracy": accuracy[0],
-            "error": {"log_loss": loss[1], "accuracy": accuracy[1]},
-        }
-    ratio = round(float(losses[JOINED].mean() / better.mean()), 4)
-    return {"backbones": backbones, "against_better": against, "joined_ratio": ratio}
+        cells += [f"{mean:+.3f} +- {error:.3f}" for mean, error in against]
+        print(f"{name:40s} {head:9s} {'   '.join(cells)}")
+        rows.append(
+            {
+                "backbone": name,
+                "head": head,
+                "log_loss": loss,
+                "accuracy": accuracy,
+                "against_better": against[0],
+                "against_sgd": against[1],
+            }
+        )
+    ratio = round(float(losses[JOINED, "sgd"].mean() / better.mean()), 4)
+    return {"rows": rows, "joined_ratio": ratio}
 
 
 def told(values: np.ndarray) -> tuple[float, float]:

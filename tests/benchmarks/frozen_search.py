@@ -12,10 +12,13 @@ images x 512 features x 10 views; quick: a tenth), each warmed up by a trial on 
 hold all of it open. Counted is memory of their own (anonymous pages); the pages of the store, which
 they share, stand beside it: over all processes they must not exceed its size.
 
+Partly unfrozen (`fine_tuning.py`): how much faster it is with the frozen part's activations kept,
+and what training the head first is worth.
+
 The last line is one JSON object: `ratio` (the smaller of the two backbones'), `network_share` (of
 the threads' wall time from the first image to the last file; the smaller), `joined_over_sum` (the
 time for both networks' features joined over each one's alone, added up),
-`rss_growth_mb_per_trial`, and `memory` and `backbones` with all figures.
+`rss_growth_mb_per_trial`, and `memory`, `backbones` and `fine_tuning` with all figures.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ import numpy as np
 import torch
 from torchvision.models import get_model
 
+from tests.benchmarks import fine_tuning
 from tests.benchmarks.shared import shared_data
 from tests.dog_features import REAL_WEIGHTS, features_of
 from tests.packed_folders import write_dogs
@@ -47,8 +51,8 @@ from trainables.device import resolve
 from trainables.dog_breed import CONFIG, load_data, start, start_head
 from trainables.features.files import Features, open_features, write_features
 from trainables.features.source import FeatureSource, settle_precision
-from trainables.features.source import feature_work as find_work
 from trainables.features.store import EVAL, FeatureStore, Part
+from trainables.features.work import feature_work as find_work
 from trainables.large_images import load_large_images
 from trainables.loop import fit
 
@@ -270,6 +274,8 @@ def main() -> None:
             )
         joined = joined_over_sum(dogs, *configs(folder).values())
         print(f"both joined: {joined:.2f} of the time that each alone takes, added up", flush=True)
+        more = write_dogs(folder / "more", shared_data(), 240 if quick else 2400)
+        tuned = fine_tuning.measure(more, 1 if quick else fine_tuning.SEEDS)
         config = dataclasses.replace(CONFIG, num_epochs=EPOCHS, weights="random", device="cpu")
         used = measure_memory(folder, config, 1022 if quick else 10222, 512)
     print(
@@ -284,6 +290,7 @@ def main() -> None:
                 "network_share": round(min(t["network_share"] for t in found.values()), 3),
                 "joined_over_sum": round(joined, 3),
                 "rss_growth_mb_per_trial": round(used["growth_mb"], 2),
+                "fine_tuning": tuned,
                 "memory": {key: round(value, 2) for key, value in used.items()},
                 "backbones": {
                     name: {key: round(value, 3) for key, value in times.items()}

@@ -11,6 +11,7 @@ from trainables.backbones.fine_tuned import Joined
 from trainables.backbones.networks import file_of, load_backbone, weights_of
 from trainables.backbones.preprocessing import preprocessing, preprocessings
 from trainables.backbones.specs import label, parts
+from trainables.backbones.stages import last_stages
 from trainables.config import DogBreedConfig
 from trainables.device import resolve
 from trainables.state import seeded
@@ -51,8 +52,8 @@ def check_backbones(configs: Sequence[DogBreedConfig]) -> list[str]:
     Raises ValueError for one that cannot be used: names, files and layers are looked at, nothing is
     downloaded.
     """
-    members = {(p.backbone, p.image_size): p for config in configs for p in parts(config)}
-    return [check_network(part) for part in members.values()]
+    lines = [check_network(part) for config in configs for part in parts(config)]
+    return list(dict.fromkeys(lines))
 
 
 @functools.cache
@@ -60,7 +61,8 @@ def check_network(part: DogBreedConfig) -> str:
     """As `check_backbones`, for one network."""
     way = preprocessing(part)
     here = file_of(part.weights) is not None
-    load_backbone(part.backbone, part.weights if here else "random")
+    network = load_backbone(part.backbone, part.weights if here else "random")[0]
+    last_stages(network, part.unfreeze)
     return (
         f"backbone {part.backbone}: weights {weights_of(part.backbone, part.weights)}, images of"
         f" {way.size} x {way.size} pixels, {way.interpolation}, short side {way.eval_ratio:.3g}"

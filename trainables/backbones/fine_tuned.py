@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Graph, Interpreter
 
-# What torchvision calls the sequence of all blocks: most, MNASNet, RegNet, MaxViT; and timm.
-TRUNKS = ("features", "layers", "trunk_output", "blocks", "stages")
+from trainables.backbones.cut import cut
+from trainables.backbones.stages import last_stages
+
+CHANNELS = 3  # of images
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
 class Joined(nn.Module):
@@ -53,26 +57,37 @@ class FineTuned(nn.Module):
     """`head` on the features of `backbone`, of which only the last `unfreeze` stages are trained.
 
     The rest never changes: no gradients, evaluation mode, running statistics that stay. Inputs are
-    images (N, 3, H, W), or the backbone's features (N, F), which go to the head directly. The
-    head computes in float32 whatever the backbone's precision: that costs nothing.
+    images (N, 3, H, W), the frozen part's activations, from which the others go on, or the
+    backbone's features (N, F), which go to the head directly. The head computes in float32 whatever
+    the backbone's precision: that costs nothing.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, unfreeze: int = 0) -> None:
-        """Raises ValueError when the backbone has fewer stages than `unfreeze`."""
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, unfreeze: int = 0, freeze_norms: bool = False
+    ) -> None:
+        """`freeze_norms`: nor do norm layers of the trained stages change.
+
+        Raises ValueError when the backbone has fewer stages than `unfreeze`.
+        """
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
         self.head = head
-        found = stages(backbone)
-        if unfreeze > len(found):
-            raise ValueError(f"unfreeze={unfreeze}: the backbone has only {len(found)} stages")
         self.num_trained = unfreeze
+        self.freeze_norms = freeze_norms
+        self.rest: Graph | None = None
         for stage in self.trained_stages():
             stage.requires_grad_(True)
+        for norm in self.frozen_norms():
+            norm.requires_grad_(False)
 
     def trained_stages(self) -> list[nn.Module]:
         """The stages that are not frozen."""
-        found = stages(self.backbone)
-        return found[len(found) - self.num_trained :]
+        return last_stages(self.backbone, self.num_trained)
+
+    def frozen_norms(self) -> list[nn.Module]:
+        """Norm layers of these that are."""
+        inner = (m for stage in self.trained_stages() for m in stage.modules())
+        return [m for m in inner if self.freeze_norms and isinstance(m, NORMS)]
 
     def train(self, mode: bool = True) -> FineTuned:
         """What is frozen stays in evaluation mode."""
@@ -80,25 +95,28 @@ class FineTuned(nn.Module):
         self.backbone.eval()
         for stage in self.trained_stages():
             stage.train(mode)
+        for norm in self.frozen_norms():
+            norm.eval()
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, C)."""
-        features = inputs if inputs.ndim == 2 else self.backbone(inputs)
+        features = inputs if inputs.ndim == 2 else self.features(inputs)
         with torch.autocast(features.device.type, enabled=False):
             logits: Tensor = self.head(features.float())
         return logits
 
-
-def stages(backbone: nn.Module) -> list[nn.Module]:
-    """The parts of a network that have parameters, in the order in which it names them.
-
-    They are its children; in place of a trunk, a child that holds all blocks, its own children.
-    """
-    parts: list[nn.Module] = []
-    for name, child in backbone.named_children():
-        parts += list(child.children()) if name in TRUNKS else [child]
-    return [part for part in parts if any(True for _ in part.parameters())]
+    def features(self, inputs: Tensor) -> Tensor:
+        """(N, F), of images or of the frozen part's activations."""
+        if not self.num_trained or inputs.shape[1] == CHANNELS:
+            found: Tensor = self.backbone(inputs)
+            return found
+        if self.rest is None:
+            graphs = cut(self.backbone, self.num_trained)
+            assert graphs is not None
+            self.rest = graphs[1]
+        found = Interpreter(self.backbone, graph=self.rest).run(inputs)
+        return found
 
 
 def make_head(num_features: int, hidden: int, dropout: float, num_classes: int) -> nn.Sequential:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ class FeatureSource:
     rows: torch.Tensor
     """int64 (M,): the images of this source."""
     num_views: int
+    """0: the central crop in every epoch."""
     machine: Machine
 
     def __len__(self) -> int:
@@ -61,7 +61,8 @@ class FeatureSource:
 
     def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
         """View (epoch - 1) mod num_views of each image, in a random order."""
-        features = self.tensors(Part("view", (epoch - 1) % self.num_views))
+        part = Part("view", (epoch - 1) % self.num_views) if self.num_views else EVAL
+        features = self.tensors(part)
         for members in shuffled_batches(len(self), batch_size, epoch, seed):
             yield self.batch(features, self.rows[members])
 
@@ -170,26 +171,3 @@ def make_store(
     }
     alone = dataclasses.replace(images, ways=(preprocessing(config),))
     return FeatureStore(root, alone, content, backbone_digest(root, config), config)
-
-
-def feature_work(data_dir: Path, *configs: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
-    """What a study, its retraining and its prediction need, in the order in which it is needed.
-
-    `configs`: one for each backbone that is searched. Parts that several of them need come once;
-    the first parts of all come first. Nothing for backbones that are not frozen.
-    """
-    works = [work_of(data_dir, config) for config in configs if not config.unfreeze]
-    in_order = itertools.chain(*itertools.zip_longest(*works))
-    found = {store.path(part): (store, part) for store, part in filter(None, in_order)}
-    return list(found.values())
-
-
-def work_of(data_dir: Path, config: DogBreedConfig) -> list[tuple[FeatureStore, Part]]:
-    """As `feature_work`, for one backbone."""
-    data = load_features(data_dir, config)
-    assert isinstance(data.train_valid, FeatureSource)
-    assert isinstance(data.test, FeatureSource)
-    numbers = range(min(data.train_valid.num_views, config.num_epochs))
-    labelled = [EVAL, *(Part("view", number) for number in numbers)]
-    work = [(store, part) for part in labelled for store in data.train_valid.stores]
-    return work + [(store, EVAL) for store in data.test.stores if len(data.test)]

@@ -45,7 +45,10 @@ EVAL, MIRRORED = Part("eval"), Part("mirrored")
 
 @dataclass(frozen=True, eq=False)
 class FeatureStore:
-    """The features of all images of one packed array, by one network."""
+    """The features of all images of one packed array, by one network.
+
+    With a configuration of which some stages are trained: the activations before these, in a row.
+    """
 
     root: Path
     """data/<task>/features."""
@@ -86,6 +89,10 @@ class FeatureStore:
             found["interpolation"] = way.interpolation
         if name.startswith(TIMM):
             found["timm"] = ".".join(version("timm").split(".")[:2])
+            if self.config.precision != "float32":
+                found["folded"] = True  # since 0.2.0
+        if self.config.unfreeze:
+            found["trained_stages"] = self.config.unfreeze
         return found
 
     def folder(self, part: Part) -> Path:
@@ -136,7 +143,7 @@ class FeatureStore:
 
     def local(self) -> Compute:
         """Computing in this process; each network is loaded once, when it is first needed."""
-        extractors: dict[tuple[str, int], Extractor] = {}
+        extractors: dict[Network, Extractor] = {}
 
         def compute(store: FeatureStore, part: Part, pieces: Sequence[range]) -> Iterator[Features]:
             extractor = extractors.get(store.network)
@@ -147,9 +154,15 @@ class FeatureStore:
         return compute
 
     @property
-    def network(self) -> tuple[str, int]:
-        """What tells its network from others: the weights' digest and the image size."""
-        return self.backbone, self.images.ways[0].size
+    def network(self) -> Network:
+        """What tells its network from others: weights' digest, image size, stages left out."""
+        return self.backbone, self.images.ways[0].size, self.config.unfreeze
+
+    @property
+    def described(self) -> str:
+        """Its network, for people."""
+        name, unfreeze = self.config.backbone, self.config.unfreeze
+        return f"{name} up to its last {unfreeze} stages" if unfreeze else name
 
     def extractor(self) -> Extractor:
         """The network that makes the features."""
@@ -162,5 +175,6 @@ class FeatureStore:
         return self.images.centre(row, part.kind == "mirrored")
 
 
+Network = tuple[str, int, int]
 Compute = Callable[[FeatureStore, Part, Sequence[range]], Iterator[Features]]
 """Yields the features of ranges of a store's images, under a part's transform."""

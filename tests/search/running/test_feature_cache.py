@@ -19,11 +19,15 @@ from PIL import Image
 
 from search import load
 from search.records.ledger import read_events
+from search.running.feature_costs import forecast_features
 from search.running.feature_workers import FeatureWorker, worker_options
+from search.study.feature_choices import feature_configs
+from search.study.loading import load_study
+from search.study.overrides import customise
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.dog_features import made_up_dogs, random_weights, small_config
 from tests.tiny_networks import EFFICIENTNET, RESNET, tiny_weights
-from trainables.features.source import feature_work
+from trainables.features.work import feature_work
 
 pytestmark = RAY_WARNS
 BREEDS, EACH, TEST = ("beagle", "boxer", "pug"), 8, 4
@@ -258,6 +262,30 @@ def test_a_node_with_a_disk_of_its_own_computes_its_share_and_keeps_what_it_is_s
     sharing = FeatureWorker(feature_work, Here(driver), [config])  # type: ignore[arg-type]
     sharing.keep(1, np.array(wanted))
     store.lock().acquire(timeout=0)  # the driver's, which a node that sees its disk leaves alone
+
+
+def test_what_features_will_take_is_told_before_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = {"Alive": True, "NodeID": "0" * 56, "Resources": {"CPU": 2}}
+    monkeypatch.setattr("ray.nodes", lambda: [node])
+    folder = made_up_dogs(tmp_path, 12)
+    sets = [f"weights={random_weights(tmp_path / 'm.pt')}", "image_size=32", "num_views=1"]
+    sets += ["backbone=mobilenet_v2", "precision=float32", "head_epochs=3"]
+    study = customise(load_study("dog_breed"), sets=sets, ranges=["unfreeze=0,2"])
+    data = Here(folder)
+    told = [found.text for found in forecast_features(study, folder, data)]  # type: ignore[arg-type]
+    assert "makes" in told[0]
+    assert "12 images x 1 views and the central crop: kept" in told[0]
+    assert (
+        "12 images x 1 views and 2 evaluation files = 27 images through mobilenet_v2 (" in told[1]
+    )
+    assert "= 24 images through mobilenet_v2 up to its last 2 stages (" in told[2]
+    for store, part in feature_work(folder, *feature_configs(study)):  # type: ignore[arg-type]
+        store.obtain(part)
+    told = [found.text for found in forecast_features(study, folder, data)]  # type: ignore[arg-type]
+    assert len(told) == 1
+    assert "is computed once" in told[0]
 
 
 def test_actors_are_placed_on_each_gpu_or_else_each_node(monkeypatch: pytest.MonkeyPatch) -> None:

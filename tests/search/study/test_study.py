@@ -115,9 +115,26 @@ def test_each_value_of_what_changes_features_is_a_configuration() -> None:
     assert feature_configs(load_study("digits")) == [load_study("digits").config]
 
 
+def test_further_knobs_are_searched_where_stages_are_unfrozen() -> None:
+    study = load_study("dog_breed")
+    assert not study.further.keys() & customise(study).space.keys()
+    fixed = customise(study, sets=["unfreeze=2", "freeze_norms=true"])
+    assert fixed.space.keys() - study.space.keys() == {"backbone_lr"}
+    assert fixed.space["backbone_lr"] == FloatDistribution(0.003, 1.0, log=True)
+    assert len(fixed.points) == len(study.points)
+    searched = customise(study, ranges=["unfreeze=0,1,2", "backbone_lr=0.01..0.1"])
+    assert [c.unfreeze for c in feature_configs(searched)] == [0, 1, 2]  # type: ignore[attr-defined]
+    assert searched.space["freeze_norms"] == dataclasses.replace(
+        study.further["freeze_norms"], values=(1, 2)
+    )
+    assert searched.space["backbone_lr"] == FloatDistribution(0.01, 0.1)
+    assert list(searched.space).index("unfreeze") < list(searched.space).index("freeze_norms")
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("unfreeze=0..2", "list the values"),
         ("image_size=64..96", "list the values, such as image_size=224,320"),
         ("backbone=resnet18,resnet_34", "did you mean resnet34?"),
         ("weights=random,imagenet", "setting of the whole study"),

@@ -12,8 +12,9 @@ from torch import nn
 from torchvision.models import get_model, mobilenet_v2, resnet18, resnet34
 
 from trainables.average import shadow, trained_tensors
-from trainables.backbones.fine_tuned import FineTuned, make_head, stages
+from trainables.backbones.fine_tuned import FineTuned, make_head
 from trainables.backbones.networks import load_backbone
+from trainables.backbones.stages import stages
 from trainables.backbones.weights import fill
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

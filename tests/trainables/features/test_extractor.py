@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torchvision.models import get_model
@@ -13,10 +14,16 @@ from torchvision.models import get_model
 from trainables.features.extractor import ahead, fold
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "vgg11_bn"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "mobilenet_v2", "densenet121", "vgg11_bn", "timm/test_efficientnet",
+     "timm/tf_efficientnet_lite0"],
+)  # fmt: skip
 def test_folding_does_not_change_the_function(name: str) -> None:
     torch.manual_seed(0)
-    network = get_model(name, weights=None).eval().requires_grad_(False)
+    plain = name.removeprefix("timm/")
+    network = timm.create_model(plain) if plain != name else get_model(name, weights=None)
+    network.eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) / 10

@@ -15,8 +15,8 @@ from tests.tiny_networks import EFFICIENTNET, RESNET, tiny_weights
 from trainables.config import DogBreedConfig
 from trainables.data import without_images
 from trainables.dog_breed import load_data, saved_metadata, start, start_head
-from trainables.features.source import feature_work
 from trainables.features.store import EVAL, Part
+from trainables.features.work import feature_work
 from trainables.large_images import load_large_images
 from trainables.loop import fit, predict
 

@@ -31,8 +31,9 @@ from tests.packed_folders import write_dogs
 from trainables.config import DogBreedConfig
 from trainables.dog_breed import load_data, start, start_head
 from trainables.features import files as feature_files
-from trainables.features.source import feature_work, settle_precision
+from trainables.features.source import settle_precision
 from trainables.features.store import EVAL, Part
+from trainables.features.work import feature_work
 from trainables.large_images import load_large_images
 from trainables.loop import fit, predict
 
@@ -324,15 +325,6 @@ def test_a_trial_of_the_head_resumes_from_a_whole_models_checkpoint(
     rest = list(fit(head, data.train, data.valid, config))
     check_equal(rest, list(fit(whole, data.train, data.valid, config)))
     assert (tmp_path / "state.pt").stat().st_size < 5e6  # the head alone
-
-
-def test_an_unfrozen_backbone_trains_from_images(dogs: Path, weights: Path) -> None:
-    config = small_config(weights, unfreeze=1, num_epochs=1)
-    data = load_data(dogs, config)
-    assert type(data.train).__name__ == "LargeImages"
-    assert feature_work(dogs, config) == []
-    assert not (dogs / "features").exists()
-    assert len(list(fit(start(config, data), data.train, data.valid, config))) == 1
 
 
 def test_the_work_is_listed_in_the_order_in_which_it_is_needed(dogs: Path, weights: Path) -> None:
