@@ -47,8 +47,10 @@ class Storage:
         Whatever the file says, a name leads to a checkpoint's folder of this very storage: the end
         of a path or URI (versions before wrote whole ones) alone counts, and no link leads out.
         """
-        name = "/".join((path or "").partition("?")[0].split("/")[-3:])
-        if not CHECKPOINT.fullmatch(name):
+        told = path or ""  # of a URI its `?options` do not count; a folder may have such a name
+        ends = ("/".join(text.split("/")[-3:]) for text in (told, told.partition("?")[0]))
+        name = next(filter(CHECKPOINT.fullmatch, ends), None)
+        if name is None:
             return None
         filesystem, base = self.open()
         local = isinstance(filesystem, pyarrow.fs.LocalFileSystem)

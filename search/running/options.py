@@ -39,6 +39,17 @@ def seconds(text: str | float) -> float:
     return span
 
 
+def storage_place(text: str) -> str:
+    """A folder or a URI. Raises BadParameter for what looks like one that was mistyped."""
+    if not text.strip():
+        raise typer.BadParameter("--storage is empty: name a folder or a URI such as s3://bucket/x")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.]+:(?!//[^/])", text) and not text.startswith("file:///"):
+        raise typer.BadParameter(
+            f"--storage {text}: write a URI like s3://bucket/folder, or ./{text} for a folder"
+        )
+    return text
+
+
 # Of every command that runs trials
 Address = Annotated[
     str | None,
@@ -52,6 +63,7 @@ Address = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
+        parser=storage_place,
         metavar="URI",
         rich_help_panel=PLACES,
         help="Keep checkpoints in this folder or at this URI, which all nodes must reach.",

@@ -79,6 +79,8 @@ def test_the_contracts_commands_are_there() -> None:
         (["search", "digits", "--num-samples", "0"], 2, "--num-samples"),
         (["search", "digits", "--num-samples", "many"], 2, "--num-samples"),
         (["search", "digits", "--time-budget", "soon"], 2, "write it like 90s"),
+        (["search", "digits", "--storage", ""], 2, "--storage is empty"),
+        (["search", "digits", "--storage", "s3:/x"], 2, "write a URI like s3://bucket/folder"),
         (["search", "digits", "--name", "../x"], 2, "--name"),
         (["search", "digits", "--resume"], 1, "no search of digits under"),
         (["search", "digits", "--wrong"], 2, "--wrong"),

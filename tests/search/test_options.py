@@ -16,6 +16,7 @@ from search.options import Request, remembered, words_of_later_sessions
 
 SEARCH: dict[str, Any] = {
     "--resume": False,
+    "--max-checkpoints-gb": None,
     "--time-budget": None,
     "--patience": None,
     "--warm-start": None,

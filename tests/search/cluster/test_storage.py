@@ -47,7 +47,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     try:
         wait_for(endpoint)
         boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="tune")
-        yield "s3://tune/checkpoints"
+        yield "s3://tune/my%20checkpoints"
     finally:
         server.terminate()
         server.wait(timeout=30)
@@ -111,7 +111,7 @@ def test_a_search_with_its_checkpoints_in_s3_is_killed_and_resumed(
     checkpoint = found.records[found.best["trial_id"]].checkpoint
     assert checkpoint is not None
     uri = Storage(f"{bucket}/toy/one").find(checkpoint)
-    assert uri == f"s3://tune/checkpoints/toy/one/{checkpoint}"
+    assert uri == f"{bucket}/toy/one/{checkpoint}"
     with fetched(uri) as folder:
         assert (folder / "state.json").is_file()
     assert not (search_dir / "ray").exists()

@@ -82,6 +82,16 @@ def test_no_link_leads_out(tmp_path: Path, linked: str) -> None:
     assert (folder / "state.pt").read_text() == "x"
 
 
+def test_folders_may_have_any_name(tmp_path: Path) -> None:
+    folder = lay(tmp_path / "r?a #b%20c é")
+    storage = Storage(str(tmp_path / "r?a #b%20c é"))
+    assert storage.inside(str(folder)) == NAME
+    assert storage.find(str(folder)) == str(folder)
+    assert storage.size(NAME) == 1
+    storage.discard(str(folder))
+    assert not folder.exists()
+
+
 def test_a_storage_that_is_itself_behind_a_link_is_used(tmp_path: Path) -> None:
     folder = lay(tmp_path / "disk")
     (tmp_path / "link").symlink_to(tmp_path / "disk")
