@@ -20,6 +20,7 @@ from search.errors import UsageError, faults_logged
 from search.finished import confirm_after
 from search.finishing.finish import finish
 from search.finishing.options import LastSteps
+from search.finishing.recipe import Wanted
 from search.options import Preparation, Request, Showing
 from search.plan import check_backbones, plan, resume_command, what_is_lost
 from search.records.folder import latest_search
@@ -220,7 +221,11 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
             *words(steps, absolute=True),
         ]
         return submit(request, request.ray_address, command="run", more=more)
-    request = dataclasses.replace(request, task=dataset_task(preparation))
+    wanted = Wanted(calibrate=steps.calibrate, tta=steps.tta, ensemble=steps.ensemble)
+    if steps.ensemble and request.confirm is False:
+        raise UsageError("--ensemble takes confirmed configurations: leave --no-confirm out")
+    confirm = True if steps.ensemble else request.confirm
+    request = dataclasses.replace(request, task=dataset_task(preparation), confirm=confirm)
     study = load_study(request.task)
     root = request.data / study.task
     asked = preparation.source is not None or study.layout.write_source is not None
@@ -235,6 +240,6 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
         return code
     with faults_logged(search_dir), reading(root):
         address = request.ray_address
-        finish(found, study, load_prepared(root), address, calibrate=steps.calibrate)
+        finish(found, study, load_prepared(root), address, wanted)
     report([found.path], request.results, None)
     return 0

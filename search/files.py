@@ -36,3 +36,12 @@ def strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def clear_parts(folder: Path, name: str = "") -> None:
+    """Remove what killed processes were writing in a folder, or of one file, whose name is given.
+
+    Nobody else may be writing there.
+    """
+    for left in folder.glob(f".{name}*.part"):
+        left.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from search.finishing.options import (
     Repetition,
     Retraining,
 )
+from search.finishing.recipe import Wanted
 from search.plan import gpus, told_before
 from search.records.best import BASELINE
 from search.records.folder import SEARCH_JSON, latest_search
@@ -153,8 +154,20 @@ def retrain(retraining: Retraining) -> None:
     """Retrain, predict the test set, print the score where it can be known."""
     with opened(retraining) as (found, study, prepared):
         address = asked_address(retraining.address)
-        asked = (retraining.trial, retraining.num_epochs, retraining.calibrate)
-        finish(found, study, prepared, address, *asked)
+        if retraining.ensemble and (found.runs is None or found.confirmed is None):
+            raise UsageError(
+                f"--ensemble {retraining.ensemble}: nothing was predicted out of fold to select"
+                f" by; run `resnet-tune confirm {found.path}` first"
+            )
+        wanted = Wanted(
+            trial=retraining.trial,
+            num_epochs=retraining.num_epochs,
+            calibrate=retraining.calibrate,
+            tta=retraining.tta,
+            seeds=retraining.seeds,
+            ensemble=retraining.ensemble,
+        )
+        finish(found, study, prepared, address, wanted)
 
 
 def predict(prediction: Prediction) -> None:

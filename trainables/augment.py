@@ -100,6 +100,14 @@ def reflected(size: int, margin: int, device: torch.device) -> Tensor:
     return torch.minimum(places, period - places)
 
 
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Images (N, H, W, 3) moved by at most a pixel; what comes in is reflected at the border."""
+    _, height, width, _ = images.shape
+    rows = reflected(height, 1, images.device)[1 - down : 1 - down + height]
+    columns = reflected(width, 1, images.device)[1 - right : 1 - right + width]
+    return images[:, rows][:, :, columns]
+
+
 def crop(images: Tensor, offsets: Tensor, height: int, width: int) -> Tensor:
     """Cut height x width out of each image at its own offset.
 

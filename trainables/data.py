@@ -19,6 +19,7 @@ from trainables.folds import plan_folds
 
 Batch = tuple[Tensor, Tensor]
 NO_LABEL = -1  # of test images
+CENTRE, MIRRORED = "centre", "mirrored"  # looks at an image: as it is, and its mirror image
 
 
 class Source(Protocol):
@@ -33,8 +34,12 @@ class Source(Protocol):
     def train_batches(self, batch_size: int, epoch: int, seed: int) -> Iterator[Batch]:
         """All images in a random order, augmented. `epoch` counts from 1."""
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
-        """All images in their order, as they are (or mirrored)."""
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Other looks at its images than `CENTRE`, over which predictions may be averaged."""
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
+        """All images in their order, as they are or by another look."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,12 @@ class NoImages:
         """None."""
         return iter(())
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
         """None."""
         return iter(())
 

@@ -23,6 +23,8 @@ from torch import nn
 from trainables.backbones.build import build_backbone, weights_used
 from trainables.backbones.build import check_backbones as check_backbones
 from trainables.backbones.fine_tuned import FineTuned, Scaled, make_head
+from trainables.backbones.merged import merge as merge
+from trainables.backbones.merged import merge_key as merge_key
 from trainables.backbones.networks import last_name, load_classifier
 from trainables.backbones.preprocessing import preprocessings as preprocessings
 from trainables.backbones.preprocessing import saved_metadata as saved_metadata

@@ -12,6 +12,8 @@ from trainables.dog_breed import feature_notes as feature_notes
 from trainables.dog_breed import feature_work as feature_work
 from trainables.dog_breed import images_data as images_data
 from trainables.dog_breed import load_data as load_data
+from trainables.dog_breed import merge as merge
+from trainables.dog_breed import merge_key as merge_key
 from trainables.dog_breed import plain_network as plain_network
 from trainables.dog_breed import preprocessings as preprocessings
 from trainables.dog_breed import saved_metadata as saved_metadata

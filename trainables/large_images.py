@@ -17,6 +17,8 @@ from torchvision.transforms.v2 import functional
 from trainables.backbones.preprocessing import Preprocessing, preprocessings
 from trainables.config import DogBreedConfig
 from trainables.data import (
+    CENTRE,
+    MIRRORED,
     NO_LABEL,
     Batch,
     TaskData,
@@ -25,7 +27,13 @@ from trainables.data import (
     shuffled_batches,
 )
 from trainables.device import Machine, resolve
-from trainables.features.views import ViewSettings, draw_view, eval_view, render_view
+from trainables.features.views import (
+    ViewSettings,
+    draw_view,
+    eval_view,
+    render_view,
+    view_number,
+)
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,20 @@ class LargeImages:
             rows = self.rows[members]
             yield self.batch([self.view(row, number) for row in rows.tolist()], rows)
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
-        """The central crop of each image."""
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """The mirror image of the central crop: each look passes the whole network."""
+        return (MIRRORED,)
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
+        """The central crop of each image, that mirrored, or a view."""
         for rows in ordered_batches(self.rows, batch_size):
-            yield self.batch([self.centre(row, mirrored) for row in rows.tolist()], rows)
+            yield self.batch([self.look(row, look) for row in rows.tolist()], rows)
+
+    def look(self, row: int, look: str) -> list[Tensor]:
+        """As `view`, of one of the looks."""
+        number = view_number(look)
+        return self.centre(row, look == MIRRORED) if number is None else self.view(row, number)
 
     def image(self, row: int) -> Tensor:
         """uint8 (3, H, W) of one image."""
@@ -75,7 +93,8 @@ class LargeImages:
     def view(self, row: int, number: int) -> list[Tensor]:
         """One view of one image, in 0 to 1: float32 (3, size, size) for each way to prepare it."""
         height, width = self.shapes[row].tolist()
-        drawn = draw_view(self.views, self.ids[row], number, height, width)
+        name = self.ids[row] if self.ids else ""  # of unlabelled images all are drawn alike
+        drawn = draw_view(self.views, name, number, height, width)
         image = self.image(row)
         return [render_view(image, drawn, way.size, way.interpolation) for way in self.ways]
 

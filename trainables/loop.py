@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.config import TrainConfig
-from trainables.data import Source
+from trainables.data import CENTRE, MIRRORED, Source
 from trainables.device import resolve
 from trainables.outcomes import Outcomes
 from trainables.schedule import learning_rate
@@ -158,27 +158,34 @@ def evaluate_all(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, source: Source, config: TrainConfig) -> Tensor:
+def predict(
+    model: nn.Module, source: Source, config: TrainConfig, looks: Sequence[str] | None = None
+) -> Tensor:
     """Softmax probabilities of all images: float32 (N, C) on the CPU; (0, 0) without images.
 
-    With `config.flip_average`, the mean over image and mirror image.
+    The mean over the image as it is and these other looks at it; None: over its mirror image where
+    `config.flip_average` says so.
     """
+    if looks is None:
+        looks = (MIRRORED,) if config.flip_average else ()
+    probabilities = look_logits(model, source, config).softmax(1)
+    for look in looks:
+        probabilities += look_logits(model, source, config, look).softmax(1)
+    return probabilities / (1 + len(looks))
+
+
+@torch.inference_mode()
+def look_logits(
+    model: nn.Module, source: Source, config: TrainConfig, look: str = CENTRE
+) -> Tensor:
+    """float32 (N, C) on the CPU; (0, 0) without images."""
     model.eval()
-    probabilities = one_prediction(model, source, config, mirrored=False)
-    if config.flip_average:
-        probabilities += one_prediction(model, source, config, mirrored=True)
-        probabilities /= 2
-    return probabilities
-
-
-def one_prediction(model: nn.Module, source: Source, config: TrainConfig, mirrored: bool) -> Tensor:
-    """As `predict`, of the images or of their mirror images."""
     machine = resolve(config)
     parts = []
-    for inputs, _ in source.eval_batches(config.eval_batch_size, mirrored):
+    for inputs, _ in source.eval_batches(config.eval_batch_size, look):
         with machine.autocast():
             logits = model(inputs)
-        parts.append(logits.float().softmax(1))
+        parts.append(logits.float())
     return torch.cat(parts).cpu() if parts else torch.zeros(0, 0)
 
 

@@ -6,12 +6,13 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trainables.config import TrainConfig, known_knobs
 from trainables.data import Source
-from trainables.loop import TrainState, describe, fit
+from trainables.loop import TrainState, describe, fit, look_logits
 from trainables.outcomes import CountingEpoch
 
 STATE_FILE = "state.pt"
@@ -53,7 +54,8 @@ def report_epochs(
             counting.load(Path(folder))
     saved = time.monotonic()
     for metrics in fit(state, train, valid, config, metric):
-        counting.offer(metrics, state.outcomes)
+        if counting.offer(metrics, state.outcomes):
+            look_again(counting, state, valid, config)
         result = {**describe(state), **facts, **metrics}
         due = metrics["epoch"] in checkpoint_epochs or metrics["epoch"] == config.num_epochs
         due = due or time.monotonic() - saved >= checkpoint_seconds
@@ -65,3 +67,14 @@ def report_epochs(
             counting.save(Path(folder))
             tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
         saved = time.monotonic()
+
+
+def look_again(
+    counting: CountingEpoch, state: TrainState, valid: Source, config: TrainConfig
+) -> None:
+    """On a fold, at an epoch that may be the one to count: add the logits by all other looks."""
+    final = counting.epoch == config.num_epochs or not counting.last
+    if config.num_folds and final and counting.outcomes is not None:
+        names = getattr(valid, "looks", ())  # a source of the user's own may know none
+        looks = {look: look_logits(state.model, valid, config, look) for look in names}
+        counting.outcomes = replace(counting.outcomes, looks=looks)

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.augment import Augmentation, Normaliser, augment, draw, in_turns
+from trainables.augment import Augmentation, Normaliser, augment, draw, in_turns, shifted
 from trainables.config import TrainConfig
 from trainables.data import (
+    CENTRE,
+    MIRRORED,
     NO_LABEL,
     Batch,
     TaskData,
@@ -23,6 +25,8 @@ from trainables.data import (
     shuffled_batches,
 )
 from trainables.device import Machine, resolve
+
+SHIFTS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}  # pixels down and right
 
 
 @dataclass(frozen=True)
@@ -51,17 +55,30 @@ class SmallImages:
             images, labels = self.pick(self.rows[members])
             yield self.normalise(augment(images, self.augmentation, draws.of(members))), labels
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
-        """Normalised only."""
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """What the augmentation shows of an image in training: its mirror image, small shifts."""
+        mirrored = (MIRRORED,) if self.augmentation.flip else ()
+        return (*mirrored, *(SHIFTS if self.augmentation.margin else ()))
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
+        """Normalised; mirrored or shifted before."""
         for rows in ordered_batches(self.rows, batch_size):
             images, labels = self.pick(rows)
-            yield self.normalise(images.flip(2) if mirrored else images), labels
+            yield self.normalise(looked_at(images, look)), labels
 
     def pick(self, rows: Tensor) -> Batch:
         """uint8 (len(rows), H, W, 3) and labels on the device."""
         rows = rows.to(self.images.device, non_blocking=True)
         images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return self.machine.to_device(images), self.machine.to_device(labels)
+
+
+def looked_at(images: Tensor, look: str) -> Tensor:
+    """uint8 (N, H, W, 3) by one of the looks."""
+    if look == MIRRORED:
+        return images.flip(2)
+    return shifted(images, *SHIFTS[look]) if look in SHIFTS else images
 
 
 def load_small_images(data_dir: Path, augmentation: Augmentation, config: TrainConfig) -> TaskData:

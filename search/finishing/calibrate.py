@@ -20,20 +20,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from data_prep.digests import digest
 from search.files import read_json
 from search.finishing.inputs import METADATA
-from search.records.folder import CONFIRM
-from search.records.outcomes import predictions_path
 from search.records.paired import mean_and_error
-from search.records.search import Search
 
 RANGE = (0.05, 20.0)  # of temperatures; nothing that can be used lies beyond
 LEAST = 1e-15  # what Kaggle's log loss clips probabilities to
 
-Floats = NDArray[np.float64]
-Fold = tuple[Floats, NDArray[np.int64]]
-"""Logits (N, C) and labels (N,) of one fold."""
+Floats = NDArray[np.floating[Any]]
+Predicted = tuple[Floats, NDArray[np.int64]]
+"""Logits, or log probabilities, (N, C) and labels (N,) of one fold."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ def losses(logits: Floats, labels: NDArray[np.int64], temperature: float) -> Flo
     return found
 
 
-def fit_temperature(folds: Sequence[Fold]) -> float:
+def fit_temperature(folds: Sequence[Predicted]) -> float:
     """The temperature of the lowest mean log loss; the loss has one minimum."""
     logits = np.concatenate([fold[0] for fold in folds])
     labels = np.concatenate([fold[1] for fold in folds])
@@ -79,7 +75,7 @@ def fit_temperature(folds: Sequence[Fold]) -> float:
     return math.exp(float(found.x))
 
 
-def calibrate(folds: Sequence[Fold]) -> Calibration:
+def calibrate(folds: Sequence[Predicted]) -> Calibration:
     """Fit to all folds, if what is fitted to the others helps each by more than its error."""
     gains: list[float] = []
     for number, (logits, labels) in enumerate(folds):
@@ -96,47 +92,6 @@ def calibrate(folds: Sequence[Fold]) -> Calibration:
         len(gains),
         "" if helps else "it does not help by more than its standard error",
     )
-
-
-def calibration_of(found: Search, trial_id: str, wanted: bool) -> Calibration:
-    """That of a trial of the search, by its runs on folds; not applied where there are none."""
-    reason = ""
-    config = found.records[trial_id].config
-    if not wanted:
-        reason = "not wanted"
-    elif found.metric != "valid_loss":
-        reason = f"the metric is {found.metric}, which it cannot change"
-    elif config.get("flip_average"):
-        reason = "predictions are averaged over mirror images, those of the folds were not"
-    folds = [] if reason else read_folds(found, trial_id)
-    if len(folds) < 2:
-        reason = reason or "no predictions out of fold: `resnet-tune confirm` makes them"
-        return Calibration(1.0, False, reason=reason)
-    return calibrate(folds)
-
-
-def read_folds(found: Search, trial_id: str) -> list[Fold]:
-    """What a trial's configuration predicted in the folds, under the first seed; or nothing.
-
-    Raises ValueError where a file is not as it was written.
-    """
-    runs = found.runs
-    if runs is None or runs.plan.folds < 2 or found.confirmed is None:
-        return []
-    folds: list[Fold] = []
-    for run in runs.plan.runs[: runs.plan.folds]:
-        outcomes = runs.outcomes.get(runs.plan.name(trial_id, run))
-        if outcomes is None or outcomes.predictions is None:
-            return []
-        path = predictions_path(found.path / CONFIRM, outcomes.trial_id)
-        if not path.is_file() or digest(path) != outcomes.predictions:
-            raise ValueError(
-                f"{path} is gone or not as it was written; add --no-calibrate, or delete"
-                f" {found.path / CONFIRM} and confirm again"
-            )
-        with np.load(path, allow_pickle=False) as arrays:
-            folds.append((arrays["logits"].astype(np.float64), arrays["labels"].astype(np.int64)))
-    return folds
 
 
 def temper(probabilities: Floats, temperature: float) -> Floats:

@@ -74,7 +74,9 @@ def confirm(
 ) -> Search:
     """Run what of the plan has not been run; the search of the runs. As `run_search` raises."""
     folder = found.path / CONFIRM
-    own = dataclasses.replace(study.config, **recorded_knobs(study.config, found.info.baseline))
+    base = recorded_knobs(study.config, found.info.baseline)
+    base["num_folds"] = plan.folds if plan.folds > 1 else 0  # what features are needed
+    own = dataclasses.replace(study.config, **base)
     points = list_points(found, study, plan)
     again = dataclasses.replace(
         study,

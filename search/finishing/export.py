@@ -6,24 +6,25 @@ import hashlib
 import importlib.util
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from data_prep.decode_files import as_arrays, decode_usable
 from data_prep.files import replacing
 from data_prep.pack import ImageArrays
 from search.errors import UsageError, UserError
-from search.files import read_json
+from search.files import clear_parts, read_json
 from search.finishing.calibrate import recorded_temperature
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
-from search.finishing.retrained import load_retrained
+from search.finishing.retrained import Averaged, Loaded, averaged_over, load_models
 from search.records.versions import now, versions
 from search.study.study import Study
 from search.text import named
@@ -61,15 +62,16 @@ def export(
     """
     chosen = known_format(format_name)
     plainly = {"device": "cpu", "precision": "float32"}
-    state, config, data = load_retrained(search_dir, study, data_dir, plainly)
-    model = state.model.eval().requires_grad_(False)
+    models = load_models(search_dir, study, data_dir, plainly)
+    config, data = models[0].config, models[0].data
     arrays, said = some_images(study, images_dir)
-    source = study.trainables.images_data(arrays.pixels, arrays.shapes, data, config)
-    images = next(iter(source.eval_batches(CHECKED)))[0].contiguous()
-    network, lines = plain_network(study, model, config)
+    images = same_images(study, arrays, models)
+    wanted = logits(together([each.state.model for each in models], models), images)
+    plain = [plain_network(study, each.state.model.eval(), each.config) for each in models]
+    network = together([network for network, _ in plain], models)
+    lines = plain[0][1] if len(models) == 1 else []
     path = out / f"model.{chosen.suffix}"
     with both(path) as (aside, card):
-        wanted = logits(model, images)
         write(chosen, format_name, network, images, aside)
         difference = check(format_name, chosen.run(network, images, aside), wanted)
         content = describe(search_dir, study, data, config, images)
@@ -82,6 +84,26 @@ def export(
         }
         card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(path, difference, said)
+
+
+def same_images(study: Study, arrays: ImageArrays, models: Sequence[Loaded]) -> Tensor:
+    """A batch as the models take it. Raises UserError where they do not take the same."""
+    batches: list[Tensor] = []
+    for each in models:
+        source = study.trainables.images_data(arrays.pixels, arrays.shapes, each.data, each.config)
+        batches.append(next(iter(source.eval_batches(CHECKED)))[0].contiguous())
+    if not all(torch.equal(batch, batches[0]) for batch in batches):
+        raise UserError(
+            "the members of this ensemble take images that are prepared in different ways, which"
+            " one file cannot; retrain without --ensemble to export a model"
+        )
+    return batches[0]
+
+
+def together(networks: Sequence[nn.Module], models: Sequence[Loaded]) -> nn.Module:
+    """The networks as one."""
+    frozen = [network.eval().requires_grad_(False) for network in networks]
+    return frozen[0] if len(frozen) == 1 else Averaged(frozen, [each.weight for each in models])
 
 
 def known_format(name: str) -> Format:
@@ -126,8 +148,7 @@ def some_images(study: Study, root: Path) -> tuple[ImageArrays, str]:
 @contextmanager
 def both(path: Path) -> Iterator[tuple[Path, Path]]:
     """Where to write a file and its card; both take their places at the end, the file first."""
-    for left in path.parent.glob(f".{path.name}.*.part"):  # of an export that was killed
-        left.unlink(missing_ok=True)
+    clear_parts(path.parent, path.name)
     with replacing(path.with_name(f"{path.name}.json")) as card, replacing(path) as aside:
         yield aside, card
 
@@ -182,7 +203,8 @@ def describe(
             "then": "softmax of the logits divided by `temperature`",
             "temperature": recorded_temperature(search_dir),
         },
-        "mirror_averaged": config.flip_average,
+        "members": metadata.get("members"),
+        "averaged_over": list(averaged_over(search_dir, config)),
         "created": now(),
         "versions": versions(),
         "retrained_versions": metadata.get("versions"),

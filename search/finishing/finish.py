@@ -10,11 +10,13 @@ from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.addresses import RAY_CLIENT
 from search.errors import UsageError
-from search.files import read_json, write_json
+from search.files import clear_parts, read_json, write_json
 from search.finishing.away import Files, away, contents
-from search.finishing.calibrate import Calibration, calibration_of
+from search.finishing.decision import decide
+from search.finishing.ladder import ladder_lines
 from search.finishing.predict import predictions_of_test, write_test
-from search.finishing.retrain import chosen, new_model, retrain
+from search.finishing.recipe import Recipe, Wanted
+from search.finishing.retrain import new_model, retrain
 from search.finishing.submission import Predictions
 from search.records.folder import check_writable
 from search.records.search import Search
@@ -29,38 +31,27 @@ def finish(
     study: Study,
     prepared: PreparedData,
     address: str | None,
-    trial_id: str | None = None,
-    num_epochs: int | None = None,
-    calibrate: bool = True,
+    wanted: Wanted | None = None,
 ) -> None:
     """Retrain the choice, write the submission, and print the score where it can be known."""
+    wanted = wanted or Wanted()
     check_address(address)
     check_writable(found.path)
-    choice = chosen(found, study, trial_id)
-    calibration = calibration_of(found, choice["trial_id"], calibrate and num_epochs is None)
-    console.notice(forecast(found, study, trial_id, num_epochs, address))
+    clear_parts(found.path, "submission.csv")
+    recipe = decide(found, study, wanted, prepared.root)
+    for line in ladder_lines(recipe.ladder, found.metric):
+        console.notice(line)
+    if wanted.calibrate and found.metric == "valid_loss":
+        console.notice(str(recipe.calibration))
+    console.notice(forecast(found, recipe, address))
     predictions = None
     if address is None:
-        retrain(
-            found,
-            study,
-            prepared.root,
-            trial_id=trial_id,
-            num_epochs=num_epochs,
-            calibration=calibration,
-            track=console.track,
-        )
+        retrain(found, study, prepared.root, recipe=recipe, track=console.track)
     else:
-        asked = (trial_id, num_epochs, calibration)
-        predictions = retrain_away(found, study, prepared, address, *asked)
+        predictions = retrain_away(found, study, prepared, address, recipe)
     folder = found.path / RETRAIN
     metadata = read_json(folder / "metadata.json")
-    console.notice(
-        f"retrained {metadata['trial_id']} on {metadata['images']} images"
-        f" for {metadata['epochs']} epochs: {folder}"
-    )
-    if calibrate and found.metric == "valid_loss":
-        console.notice(str(calibration))
+    console.notice(f"retrained {told(recipe)} on {metadata['images']} images: {folder}")
     if not prepared.has_test_images:
         console.notice(f"no submission: {prepared.root} has no test images to predict")
         return
@@ -72,43 +63,43 @@ def finish(
         console.say(score + (f" ({study.caveat})" if study.caveat else ""))
 
 
-def forecast(
-    found: Search, study: Study, trial_id: str | None, num_epochs: int | None, address: str | None
-) -> str:
-    """What is about to be trained, where, and how long it takes by the trial's own epochs."""
-    choice = chosen(found, study, trial_id)
-    record, data = found.records[choice["trial_id"]], found.info.data
-    epochs = num_epochs or int(choice["epoch"])
-    images = data.train + data.valid
-    each = record.seconds / max(record.epochs, 1) * images / max(data.train, 1)
+def told(recipe: Recipe) -> str:
+    """The members in words."""
+    if len(recipe.members) == 1:
+        return f"{recipe.members[0].trial_id} for {recipe.members[0].epochs} epochs"
+    each = [
+        f"{m.trial_id}{f' seed +{m.seed}' if m.seed else ''} ({m.weight:.2f})"
+        for m in recipe.members
+    ]
+    return f"{len(each)} members (weight): {', '.join(each)}"
+
+
+def forecast(found: Search, recipe: Recipe, address: str | None) -> str:
+    """What is about to be trained, where, and how long it takes by the trials' own epochs."""
+    data = found.info.data
+    images, seconds = data.train + data.valid, 0.0
+    for member in recipe.members:
+        record = found.records[member.trial_id]
+        each = record.seconds / max(record.epochs, 1) * images / max(data.train, 1)
+        seconds += each * member.epochs
+    first = recipe.members[0]
+    what = first.trial_id if len(recipe.members) == 1 else f"{len(recipe.members)} members"
     where = "in this process" if address is None else f"as a task of the Ray cluster {address}"
     return (
-        f"retraining {record.trial_id} {where}: {epochs} epochs on {images} images, about"
-        f" {duration(each * epochs)} by the trial's own; then into {found.path / RETRAIN}"
+        f"retraining {what} {where}: {sum(m.epochs for m in recipe.members)} epochs on"
+        f" {images} images, about {duration(seconds)} by the trials' own;"
+        f" then into {found.path / RETRAIN}"
     )
 
 
 def retrain_away(
-    found: Search,
-    study: Study,
-    prepared: PreparedData,
-    address: str,
-    trial_id: str | None,
-    num_epochs: int | None,
-    calibration: Calibration,
+    found: Search, study: Study, prepared: PreparedData, address: str, recipe: Recipe
 ) -> Predictions | None:
     """Retrain on the cluster, bring `retrain/` here whole or not at all; what it predicts."""
     storage = found.info.storage or str(found.path.resolve().parents[1])
     info = found.info.model_copy(update={"storage": storage})
-    work = partial(
-        retrain_there,
-        dataclasses.replace(found, info=info),
-        study,
-        trial_id,
-        num_epochs,
-        calibration,
-        prepared.has_test_images,
-    )
+    there = dataclasses.replace(found, info=info)
+    work = partial(retrain_there, there, study, recipe, prepared.has_test_images)
     predictions, files = away(address, study, prepared, found.path.name, work, {})
     with new_model(found.path) as aside:
         for path, content in files.items():
@@ -117,25 +108,10 @@ def retrain_away(
 
 
 def retrain_there(
-    found: Search,
-    study: Study,
-    trial_id: str | None,
-    num_epochs: int | None,
-    calibration: Calibration,
-    predict: bool,
-    folder: Path,
-    data_dir: Path,
+    found: Search, study: Study, recipe: Recipe, predict: bool, folder: Path, data_dir: Path
 ) -> Predictions | None:
     """The work on the node: the search's folder is another one there, of the same name."""
-    here = dataclasses.replace(found, path=folder)
-    retrain(
-        here,
-        study,
-        data_dir,
-        trial_id=trial_id,
-        num_epochs=num_epochs,
-        calibration=calibration,
-    )
+    retrain(dataclasses.replace(found, path=folder), study, data_dir, recipe=recipe)
     return predictions_of_test(folder, study, data_dir) if predict else None
 
 

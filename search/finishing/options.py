@@ -70,6 +70,23 @@ class LastSteps:
             " metric is log loss and it helps.",
         ),
     ] = True
+    tta: Annotated[
+        str,
+        typer.Option(
+            metavar="T",
+            help="Average predictions over other looks at each image: auto (as many as help on the"
+            " folds of a confirmation), none, mirror, or a number.",
+        ),
+    ] = "auto"
+    ensemble: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="K",
+            help="Average confirmed configurations, chosen greedily in up to K picks by what they"
+            " predicted out of fold, where that helps; 0: none.",
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +102,12 @@ class Retraining(LastSteps, Sent):
             min=1, metavar="E", help="Epochs, by default those of the trial's best epoch."
         ),
     ] = None
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="S", help="Average so many trainings under seeds of their own."
+        ),
+    ] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,14 @@ import numpy as np
 
 from search.cluster.storage import fetched, search_storage
 from search.console import notice
+from search.finishing.out_of_fold import Fold
 from search.records.ledger import TrialRecord
 from search.records.search import Search
 from search.study.study import Study
 from search.text import first_line
 from trainables.config import TrainConfig, recorded_knobs
-from trainables.loop import TrainState, fit
+from trainables.data import CENTRE
+from trainables.loop import TrainState, fit, look_logits
 from trainables.loop import predict as predict_probabilities
 from trainables.reporting import STATE_FILE
 from trainables.state import CheckpointError
@@ -61,6 +63,22 @@ def save_valid_predictions(
         classes=np.asarray(data.classes),
     )
     return True
+
+
+def valid_logits(search: Search, study: Study, trial_id: str, data_dir: Path) -> Fold | None:
+    """What a trial's own model says of `valid`, by all looks; None without its checkpoint."""
+    checkpoint = final_checkpoint(search, trial_id)
+    if checkpoint is None:
+        return None
+    knobs = recorded_knobs(study.config, search.records[trial_id].config)
+    config = dataclasses.replace(study.config, **knobs)
+    data = study.trainables.load_data(data_dir, config)
+    state = loaded(study, config, data, checkpoint)
+    if state is None:
+        return None
+    looks = (CENTRE, *getattr(data.valid, "looks", ()))
+    logits = {look: look_logits(state.model, data.valid, config, look).numpy() for look in looks}
+    return Fold(logits, np.asarray(data.valid_labels, dtype=np.int64))
 
 
 def loaded(study: Study, config: TrainConfig, data: Any, checkpoint: str) -> TrainState | None:

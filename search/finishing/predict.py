@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.answer_key import load_answers
 from data_prep.decode_files import decode_usable
 from data_prep.image_tree import find_images
 from data_prep.prepared import PreparedData
 from search.console import notice
-from search.finishing.calibrate import recorded_temperature, temper
-from search.finishing.retrained import load_retrained
+from search.finishing.retrained import Loaded, load_models, predict_together
 from search.finishing.submission import Predictions, make_submission, score
 from search.study.study import Study
-from trainables.loop import predict as predict_probabilities
+from trainables.data import Source
 
 SHOWN = 3  # names of files in a line about what was left out
 
 
 def predictions_of_test(search_dir: Path, study: Study, data_dir: Path) -> Predictions:
     """The retrained model on `test`. Raises ValueError where there are no images."""
-    state, config, task_data = load_retrained(search_dir, study, data_dir)
-    probabilities = predict_probabilities(state.model, task_data.test, config).numpy()
+    models = load_models(search_dir, study, data_dir)
+    task_data = models[0].data
     if not task_data.test_ids:
         raise ValueError(f"{data_dir} has no test images: there is nothing to predict")
-    probabilities = temper(probabilities, recorded_temperature(search_dir))
+    probabilities = predict_together(search_dir, models, lambda each: each.data.test)
     return Predictions.of(task_data.test_ids, task_data.classes, probabilities)
 
 
@@ -82,10 +79,16 @@ def predict_images(
     if not usable:
         raise ValueError(f"--images {images} holds no readable image")
     ids = tree.ids()
-    state, config, task_data = load_retrained(search_dir, study, data_dir)
-    source = study.trainables.images_data(arrays.pixels, arrays.shapes, task_data, config)
-    probabilities = predict_probabilities(state.model, source, config).numpy().astype(np.float64)
-    probabilities = temper(probabilities, recorded_temperature(search_dir))
-    predictions = Predictions.of([ids[path] for path in usable], task_data.classes, probabilities)
+    models = load_models(search_dir, study, data_dir)
+
+    def source(each: Loaded) -> Source:
+        found: Source = study.trainables.images_data(
+            arrays.pixels, arrays.shapes, each.data, each.config
+        )
+        return found
+
+    probabilities = predict_together(search_dir, models, source)
+    named = [ids[path] for path in usable]
+    predictions = Predictions.of(named, models[0].data.classes, probabilities)
     make_submission(study.submission, predictions).write(out)
     return len(usable)

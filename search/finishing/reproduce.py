@@ -14,7 +14,7 @@ import torch
 
 from search.console import notice
 from search.errors import UsageError, UserError
-from search.finishing.retrain import Track
+from search.finishing.members import Track
 from search.records.ledger import METRICS, TrialRecord
 from search.records.sealed import told
 from search.records.search import Search

@@ -41,7 +41,8 @@ def outcomes_path(search_dir: Path, trial_id: str) -> Path:
 
 
 def predictions_path(search_dir: Path, trial_id: str) -> Path:
-    """Where the logits of a trial on a fold are: float16 (N, C) `logits`, int64 (N,) `labels`."""
+    """Where the logits of a trial on a fold are: float16 (N, C) `logits`, the same
+    by other looks at the images (`look_mirrored`), int64 (N,) `labels`."""
     return search_dir / FOLDER / f"{trial_id}.npz"
 
 

@@ -7,8 +7,8 @@ configurations are alike, so these are compared run by run and image by image.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean
 from typing import Any
@@ -33,12 +33,15 @@ class Plan:
     folds: int
     """1: the prepared split, under other seeds than the search's."""
     seeds: int
+    without: frozenset[int] = frozenset()
+    """Folds that are left out, to judge a choice by them."""
 
     @property
     def runs(self) -> list[tuple[int, int]]:
         """(fold, seed above the trial's own) of each run, in their order."""
         first = 1 if self.folds == 1 else 0
-        return [(f, s) for s, f in product(range(first, first + self.seeds), range(self.folds))]
+        folds = [fold for fold in range(self.folds) if fold not in self.without]
+        return [(f, s) for s, f in product(range(first, first + self.seeds), folds)]
 
     def name(self, trial_id: str, run: tuple[int, int]) -> str:
         """What a run is called in the ledger."""
@@ -69,6 +72,13 @@ class Runs:
     outcomes: Mapping[str, Outcomes]
     failed: frozenset[str] = frozenset()
     """The configurations of which a run failed or diverged."""
+
+    def on(self, folds: Collection[int]) -> Runs:
+        """Those on some folds alone, of the configurations that were run on all."""
+        total = len(self.plan.runs)
+        trials = [t for t in self.plan.trials if self.done(t, total) and t not in self.failed]
+        without = frozenset(range(self.plan.folds)) - frozenset(folds)
+        return replace(self, plan=replace(self.plan, trials=tuple(trials), without=without))
 
     def done(self, trial_id: str, first: int) -> bool:
         """Whether the first so many runs of a configuration have completed."""

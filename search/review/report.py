@@ -22,11 +22,20 @@ from search.records.best import BASELINE
 from search.records.search import Search
 from search.review.certainty import confirmed_table
 from search.review.figures.compare import compare_plots
+from search.review.figures.ladder import ladder
 from search.review.figures.overview import search_plots
 from search.review.figures.predictions import model_plots
 from search.review.figures.style import Plot
 from search.review.predictions import Verdicts, load_verdicts, thumbnail
-from search.review.summary import cards, caveats, contrast, facts, retrained, warnings
+from search.review.summary import (
+    cards,
+    caveats,
+    contrast,
+    facts,
+    ladder_steps,
+    retrained,
+    warnings,
+)
 from search.review.table import rows_of, search_labels, sort_rows
 from search.review.table_layout import is_like_best
 
@@ -96,6 +105,7 @@ def single_page(search: Search) -> dict[str, Any]:
         Section("Each knob against the score", slices, small=True),
     ]
     model = Section("The chosen model on valid", model_plots(verdicts) if verdicts else [])
+    steps = ladder_plots(search)
     label = search_labels([search])[0]
     return {
         "title": f"{label}: {search.info.task} search",
@@ -111,10 +121,17 @@ def single_page(search: Search) -> dict[str, Any]:
         "pairs": verdicts.confused_pairs() if verdicts else [],
         "wrong": wrong_images(search, verdicts) if verdicts else [],
         "retrained": retrained(search),
-        "specs": embedded([specification(p) for p in [*plots, *model.plots]]),
+        "ladder": steps,
+        "specs": embedded([specification(p) for p in [*plots, *steps, *model.plots]]),
         "table": embedded(table([search])),
         "summaries": [],
     }
+
+
+def ladder_plots(search: Search) -> list[Plot]:
+    """The figure of what each step was worth, where a confirmation has measured it."""
+    plot = ladder(ladder_steps(search), search.metric)
+    return [] if plot is None else [plot]
 
 
 def verdicts_or_why(search: Search) -> tuple[Verdicts | None, list[str]]:
@@ -147,6 +164,7 @@ def compared_page(searches: Sequence[Search]) -> dict[str, Any]:
         "pairs": [],
         "wrong": [],
         "retrained": None,
+        "ladder": [],
         "specs": embedded([specification(plot) for plot in plots]),
         "table": embedded(table(searches)),
         "summaries": [

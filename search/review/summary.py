@@ -186,6 +186,8 @@ def retrained(search: Search) -> dict[str, str] | None:
         "trained on": f"{metadata.get('images', 0):,} images of train_valid",
         "epochs": metadata.get("epochs"),
         "time": duration(float(metadata.get("seconds") or 0)),
+        "members": told_members(metadata.get("members")),
+        "averaged over": told_looks(metadata.get("looks")),
         "temperature": told_temperature(metadata.get("calibration")),
         "test score": metadata.get("score"),
     }
@@ -203,3 +205,25 @@ def told_temperature(calibration: Any) -> str | None:
     if not calibration["applied"]:
         return f"none: {calibration['reason']} ({worth})"
     return f"{calibration['temperature']:.3f} ({worth})"
+
+
+def told_members(members: Any) -> str | None:
+    """What the prediction is averaged over; None for a single training."""
+    if not isinstance(members, list) or len(members) < 2:
+        return None
+    return ", ".join(
+        f"{m['trial_id']}" + (f" seed +{m['seed']}" if m["seed"] else "") + f" ({m['weight']:.2f})"
+        for m in members
+    )
+
+
+def told_looks(looks: Any) -> str | None:
+    """The looks at an image; None for the plain one alone."""
+    return f"the image and {', '.join(looks)}" if isinstance(looks, list) and looks else None
+
+
+def ladder_steps(search: Search) -> list[dict[str, Any]]:
+    """What retrain/metadata.json says each step was worth; empty where it says nothing."""
+    path = search.path / "retrain" / "metadata.json"
+    steps = read_json(path).get("ladder") if path.is_file() else None
+    return steps if isinstance(steps, list) else []

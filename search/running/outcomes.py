@@ -22,7 +22,7 @@ from search.records.outcomes import (
     predictions_path,
     write_outcomes,
 )
-from trainables.outcomes import OUTCOMES_FILE
+from trainables.outcomes import LOOK, OUTCOMES_FILE
 
 KEPT = 20  # trials, besides the baseline; no more can be near the best in any search that matters
 
@@ -65,12 +65,12 @@ class OutcomeFiles:
                 self.take(trial_id, checkpoints[trial_id])
         keep_outcomes(self.search_dir, wanted)
 
-    def with_predictions(self, outcomes: Outcomes, logits: Any, labels: Any) -> Outcomes:
-        """Write the logits; the outcomes with the digest of their file."""
+    def with_predictions(self, outcomes: Outcomes, arrays: Mapping[str, Any]) -> Outcomes:
+        """Write the logits, by all looks; the outcomes with the digest of their file."""
         path = predictions_path(self.search_dir, outcomes.trial_id)
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as aside, aside.open("wb") as file:
-            np.savez_compressed(file, logits=logits, labels=labels)
+            np.savez_compressed(file, **arrays)
         return replace(outcomes, predictions=digest(path))
 
     def take(self, trial_id: str, checkpoint: str | None) -> None:
@@ -84,7 +84,8 @@ class OutcomeFiles:
                 losses, correct = found["losses"].tolist(), found["correct"].astype(int).tolist()
                 outcomes = Outcomes(trial_id, int(found["epoch"]), tuple(losses), tuple(correct))
                 if "logits" in found:
-                    outcomes = self.with_predictions(outcomes, found["logits"], found["labels"])
+                    names = [n for n in found if n in ("logits", "labels") or n.startswith(LOOK)]
+                    outcomes = self.with_predictions(outcomes, {n: found[n] for n in names})
             write_outcomes(self.search_dir, outcomes)
         except Exception:  # a service, a full disk, a damaged archive: each raises its own types
             return

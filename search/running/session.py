@@ -14,9 +14,11 @@ from search.cluster.environment import Place, take_place
 from search.cluster.storage import search_storage, whole_path
 from search.cluster.trial_cost import try_baseline
 from search.errors import UsageError
+from search.files import clear_parts
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
 from search.records.manifest import Manifest, describe_search, read_manifest, write_manifest
+from search.records.outcomes import FOLDER as OUTCOMES
 from search.records.sealed import told
 from search.records.search import Search, load
 from search.records.tables import write_tables
@@ -53,6 +55,8 @@ def run_search(study: Study, data: PreparedData, search_dir: Path, options: Opti
         except TimeoutError:
             raise ValueError(f"another process is running the search in {search_dir}") from None
         try:
+            for folder in (search_dir, search_dir / OUTCOMES):
+                clear_parts(folder)
             drive(study, data, search_dir, dataclasses.replace(options, storage=storage), place)
         finally:
             lock.release()

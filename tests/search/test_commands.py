@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from search import Search, load
+from search.finishing.decision import decide
+from search.finishing.recipe import Wanted
 from search.finishing.retrain import retrain
 from search.records.best import BASELINE
 from search.records.tables import COLUMNS, HISTORY_COLUMNS
@@ -102,7 +104,8 @@ def check_choice_of_model(search_dir: Path, data_dir: Path) -> None:
         search = load(search_dir)
         for metrics in search.records[BASELINE].history.values():
             metrics["averaged"] = averaged
-        folder = retrain(search, study, data_dir, trial_id=BASELINE, num_epochs=1)
+        recipe = decide(search, study, Wanted(trial=BASELINE, num_epochs=1))
+        folder = retrain(search, study, data_dir, recipe=recipe)
         config = replace(digits.CONFIG, **{**search.records[BASELINE].config, "num_epochs": 1})
         data = digits.load_data(data_dir, config)
         state = digits.start(config, data)

@@ -14,7 +14,7 @@ import torch
 from tests.packed_folders import write_digits
 from trainables import digits
 from trainables.augment import Augmentation
-from trainables.data import TaskData, load_packed, shuffled_batches
+from trainables.data import MIRRORED, TaskData, load_packed, shuffled_batches
 from trainables.small_images import SmallImages
 
 CONFIG = dataclasses.replace(digits.CONFIG, device="cpu")
@@ -66,8 +66,19 @@ def test_eval_batches_are_all_images_in_order_normalised(data: TaskData) -> None
         pixels = small(data.valid).images[small(data.valid).rows].permute(0, 3, 1, 2) / 255
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (data.mean, data.std))
         torch.testing.assert_close(images, (pixels - mean) / std, rtol=0, atol=1e-5)
-        flipped = torch.cat([batch for batch, _ in data.valid.eval_batches(size, mirrored=True)])
+        flipped = torch.cat([batch for batch, _ in data.valid.eval_batches(size, MIRRORED)])
         assert torch.equal(flipped, images.flip(3))
+
+
+def test_shifts_are_those_of_numpy(data: TaskData) -> None:
+    """By a pixel; what comes in at the border is the row or column beside it, reflected."""
+    assert data.valid.looks == ("up", "down", "left", "right")
+    images = torch.cat([batch for batch, _ in data.valid.eval_batches(50)]).numpy()
+    padded = np.pad(images, [(0, 0), (0, 0), (1, 1), (1, 1)], mode="reflect")
+    places = {"up": (2, 1), "down": (0, 1), "left": (1, 2), "right": (1, 0)}
+    for look, (row, column) in places.items():
+        found = torch.cat([batch for batch, _ in data.valid.eval_batches(7, look)]).numpy()
+        assert np.array_equal(found, padded[:, :, row : row + 8, column : column + 8])
 
 
 def test_each_epoch_is_another_order_of_all_images(data: TaskData) -> None:

@@ -22,7 +22,7 @@ from trainables.backbones.cut import cut
 from trainables.backbones.networks import load_backbone
 from trainables.backbones.specs import parts
 from trainables.config import DogBreedConfig
-from trainables.data import Batch, TaskData
+from trainables.data import CENTRE, Batch, TaskData
 from trainables.features.source import FeatureSource, images_of, make_store, settle_precision
 from trainables.features.store import EVAL, FeatureStore, Part
 from trainables.files import size_in_bytes
@@ -52,10 +52,15 @@ class PartlyFrozen:
             return self.images.train_batches(batch_size, epoch, seed)
         return map(self.shaped, self.activations.train_batches(batch_size, epoch, seed))
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
-        """The central crop of each image."""
-        if self.activations is None or mirrored:
-            return self.images.eval_batches(batch_size, mirrored)
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Those of the images."""
+        return self.images.looks
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
+        """The central crop of each image, or another look at it."""
+        if self.activations is None or look != CENTRE:
+            return self.images.eval_batches(batch_size, look)
         return map(self.shaped, self.activations.eval_batches(batch_size))
 
     def shaped(self, batch: Batch) -> Batch:

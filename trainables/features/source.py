@@ -24,10 +24,11 @@ import torch
 from trainables.backbones.preprocessing import preprocessing
 from trainables.backbones.specs import parts
 from trainables.config import DogBreedConfig, TrainConfig
-from trainables.data import Batch, Source, TaskData, shuffled_batches
+from trainables.data import CENTRE, Batch, Source, TaskData, shuffled_batches
 from trainables.device import PRECISIONS, Machine, best_precision, find_device
 from trainables.features.key import backbone_digest, file_digest
-from trainables.features.store import EVAL, MIRRORED, FeatureStore, Part
+from trainables.features.store import EVAL, FeatureStore, Part, part_of
+from trainables.features.views import view_looks
 from trainables.large_images import LargeImages, load_large_images
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -66,11 +67,16 @@ class FeatureSource:
         for members in shuffled_batches(len(self), batch_size, epoch, seed):
             yield self.batch(features, self.rows[members])
 
-    def eval_batches(self, batch_size: int, mirrored: bool = False) -> Iterator[Batch]:
-        """The central crop of each image."""
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """The mirror image of the central crop, and the first views."""
+        return view_looks(self.num_views)
+
+    def eval_batches(self, batch_size: int, look: str = CENTRE) -> Iterator[Batch]:
+        """The central crop of each image, that mirrored, or a view."""
         if not len(self):
             return
-        features = self.tensors(MIRRORED if mirrored else EVAL)
+        features = self.tensors(part_of(look))
         for rows in self.rows.split(batch_size):
             yield self.batch(features, rows)
 

@@ -18,7 +18,7 @@ from trainables.backbones.specs import TIMM, name_and_size
 from trainables.config import DogBreedConfig
 from trainables.features.extractor import Extractor
 from trainables.features.files import Features, fill, open_features
-from trainables.features.views import MAX_ASPECT, MIN_ASPECT
+from trainables.features.views import MAX_ASPECT, MIN_ASPECT, view_number
 from trainables.files import replacing
 from trainables.large_images import LargeImages
 
@@ -41,6 +41,14 @@ class Part:
 
 
 EVAL, MIRRORED = Part("eval"), Part("mirrored")
+
+
+def part_of(look: str) -> Part:
+    """What is computed for a look at the images."""
+    number = view_number(look)
+    if number is not None:
+        return Part("view", number)
+    return MIRRORED if look == MIRRORED.name else EVAL
 
 
 @dataclass(frozen=True, eq=False)

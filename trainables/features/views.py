@@ -18,10 +18,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from trainables.data import MIRRORED
+
 MIN_ASPECT, MAX_ASPECT = 3 / 4, 4 / 3
 ATTEMPTS = 10  # to find a crop that lies inside the image, as torchvision does
 EVAL_RATIO = 256 / 224  # short side over crop in the notes' evaluation transform
 THIN = 8  # sides in this ratio: what is longer is cut before it is enlarged
+LOOKED_AT = 4  # views over which predictions may be averaged, at most
+VIEW = "view_"  # begins the name of such a look
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,16 @@ class View:
     saturation: float
     order: tuple[int, ...]
     """Order of the three colour changes."""
+
+
+def view_looks(num_views: int) -> tuple[str, ...]:
+    """The looks at an image of which there are so many views: mirrored, then the first views."""
+    return (MIRRORED, *(f"{VIEW}{number}" for number in range(min(num_views, LOOKED_AT))))
+
+
+def view_number(look: str) -> int | None:
+    """The view that a look is, if it is one."""
+    return int(look.removeprefix(VIEW)) if look.startswith(VIEW) else None
 
 
 def draw_view(settings: ViewSettings, image_id: str, number: int, height: int, width: int) -> View:

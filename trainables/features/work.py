@@ -8,7 +8,7 @@ from pathlib import Path
 from trainables.config import DogBreedConfig
 from trainables.features.partly import Activations, find_activations, uses_store
 from trainables.features.source import FeatureSource, images_of, load_features
-from trainables.features.store import EVAL, FeatureStore, Part
+from trainables.features.store import EVAL, MIRRORED, FeatureStore, Part
 from trainables.large_images import load_large_images
 
 Work = list[tuple[FeatureStore, Part]]
@@ -36,6 +36,8 @@ def frozen_work(data_dir: Path, config: DogBreedConfig) -> Work:
     assert isinstance(data.test, FeatureSource)
     numbers = range(min(data.train_valid.num_views, config.num_epochs))
     labelled = [EVAL, *(Part("view", number) for number in numbers)]
+    if config.num_folds:  # which looks to average over is decided on the folds
+        labelled.append(MIRRORED)
     work = [(store, part) for part in labelled for store in data.train_valid.stores]
     return work + [(store, EVAL) for store in data.test.stores if len(data.test)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from search.finishing.calibrate import (
     Calibration,
-    Fold,
+    Predicted,
     calibrate,
     fit_temperature,
     losses,
@@ -20,7 +20,7 @@ from search.finishing.calibrate import (
 )
 
 
-def fold(right: int, wrong: int, logit: float = 2.0) -> Fold:
+def fold(right: int, wrong: int, logit: float = 2.0) -> Predicted:
     """Images of two classes, all called class 0 with this logit; so many are of it."""
     logits = np.tile([logit, 0.0], (right + wrong, 1))
     return logits, np.array([0] * right + [1] * wrong)

@@ -20,14 +20,18 @@ from data_prep.prepared import load_prepared
 from search import Search, load
 from search.errors import UserError
 from search.finished import confirm_after
-from search.finishing.calibrate import calibration_of, losses, read_folds
+from search.finishing.calibrate import losses
 from search.finishing.confirm import forecast, plan_confirmation
+from search.finishing.decision import decide
+from search.finishing.out_of_fold import read_folds
+from search.finishing.recipe import Wanted
 from search.records.ledger import LEDGER
 from search.records.outcomes import predictions_path
 from search.running.options import Options
 from search.study.loading import load_study
 from tests.commands import RAY_WARNS, resnet_tune
 from tests.finished import digits_search
+from trainables.data import CENTRE
 
 pytestmark = RAY_WARNS
 BETTER = {"width": 16, "batch_size": 32}
@@ -104,10 +108,12 @@ def test_what_the_folds_predicted_is_there_to_calibrate_by(told: tuple[Search, s
     found, _ = told
     assert found.confirmed is not None
     assert found.runs is not None
-    folds = read_folds(found, found.confirmed.chosen)
-    assert sum(len(labels) for _, labels in folds) == 1433
+    folds = read_folds(found, (found.confirmed.chosen, 0))
+    assert sum(len(fold.labels) for fold in folds.values()) == 1433
+    assert folds[0].looks == ("up", "down", "left", "right")
     kept = found.runs.outcomes[found.runs.plan.name(found.confirmed.chosen, (0, 0))].losses
-    assert losses(*folds[0], 1.0).tolist() == pytest.approx(kept, abs=0.01)
+    found_losses = losses(folds[0].logits[CENTRE], folds[0].labels, 1.0)
+    assert found_losses.tolist() == pytest.approx(kept, abs=0.01)
 
 
 @pytest.mark.slow
@@ -120,16 +126,18 @@ def test_a_choice_by_log_loss_is_calibrated_on_its_folds(told: tuple[Search, str
     by_loss = dataclasses.replace(found, info=info, runs=runs)
     assert by_loss.confirmed is not None
     trial_id = by_loss.confirmed.chosen
-    calibration = calibration_of(by_loss, trial_id, wanted=True)
+    study = load_study("digits")
+    calibration = decide(by_loss, study, Wanted()).calibration
     assert calibration.images == 1433
     assert calibration.applied == (calibration.gain > calibration.standard_error)
-    assert calibration_of(by_loss, trial_id, wanted=False).reason == "not wanted"
+    plain = Wanted(calibrate=False, tta="none")
+    assert decide(by_loss, study, plain).calibration.reason == "not wanted"
     name = runs.outcomes[runs.plan.name(trial_id, (1, 0))].trial_id
     file = predictions_path(found.path / "confirm", name)
     content = file.read_bytes()
     file.write_bytes(content[:-9] + b"x" + content[-8:])
     with pytest.raises(ValueError, match=rf"{name}.npz is gone or not as it was written; add"):
-        calibration_of(by_loss, trial_id, wanted=True)
+        decide(by_loss, study, Wanted())
     file.write_bytes(content)
 
 

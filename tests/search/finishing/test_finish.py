@@ -16,7 +16,9 @@ from data_prep.prepare import prepare
 from search import load
 from search.cli import guarded
 from search.errors import UsageError
+from search.finishing.decision import decide
 from search.finishing.finish import check_address, finish, forecast
+from search.finishing.recipe import Wanted
 from search.study.loading import load_study
 from search.text import duration
 from tests.ledgers import make_search
@@ -27,12 +29,14 @@ def test_the_forecast_is_the_trials_own_epochs_on_all_labelled_images(tmp_path: 
     found = load(make_search(tmp_path / "a", trials=5))
     assert found.best is not None
     record, data = found.records[found.best["trial_id"]], found.info.data
-    text = forecast(found, load_study("digits"), record.trial_id, 6, None)
+    study = load_study("digits")
+    wanted = Wanted(trial=record.trial_id, num_epochs=6)
+    text = forecast(found, decide(found, study, wanted), None)
     seconds = 6 * record.seconds / record.epochs * (data.train + data.valid) / data.train
     assert f"6 epochs on {data.train + data.valid} images, about {duration(seconds)} by" in text
     assert text.startswith(f"retraining {record.trial_id} in this process: ")
     assert text.endswith(f"into {found.path / 'retrain'}")
-    away = forecast(found, load_study("digits"), None, None, "auto")
+    away = forecast(found, decide(found, study, Wanted()), "auto")
     assert "as a task of the Ray cluster auto" in away
 
 

@@ -17,8 +17,8 @@ from search import load
 from search.cluster.environment import Place
 from search.cluster.node_data import NodeData
 from search.cluster.storage import Storage
+from search.finishing.choice import chosen
 from search.finishing.own_model import final_checkpoint
-from search.finishing.retrain import chosen
 from search.records.ledger import Ledger, TrialRecord, read_ledger
 from search.review.report import single_page
 from search.review.table import format_trials
@@ -252,6 +252,6 @@ def test_of_equal_trials_that_end_out_of_order_the_one_that_tables_name_is_kept(
     assert [line.split(",")[0] for line in table[1:]] == ["t0001", "t0002", "t0004", "t0003"]
     told = single_page(found)
     assert json.loads(told["table"])["marks"] == ["best", "", "", ""]
-    assert chosen(found, study, None)["trial_id"] == "t0001"
+    assert chosen(found, None)["trial_id"] == "t0001"
     assert final_checkpoint(found, "t0001") == str(folders[1])
     assert final_checkpoint(found, "t0002") is None

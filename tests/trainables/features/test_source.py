@@ -35,7 +35,7 @@ from trainables.features.source import settle_precision
 from trainables.features.store import EVAL, Part
 from trainables.features.work import feature_work
 from trainables.large_images import load_large_images
-from trainables.loop import fit, predict
+from trainables.loop import fit, look_logits, predict
 
 
 @pytest.fixture
@@ -310,6 +310,19 @@ def test_mirrored_features_are_those_of_mirror_images(dogs: Path, weights: Path)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
     straight = dataclasses.replace(config, flip_average=False)
     assert not torch.allclose(found, predict(state.model, data.test, straight))
+
+
+def test_looks_at_features_are_those_at_images(dogs: Path, weights: Path) -> None:
+    """Views of unlabelled images too, of which an image's own depend on its shape alone."""
+    config = small_config(weights, num_views=2)
+    data, images = load_data(dogs, config), load_large_images(dogs, config)
+    state = start(config, data)
+    assert data.valid.looks == ("mirrored", "view_0", "view_1")
+    assert images.valid.looks == ("mirrored",)
+    for stored, source in ((data.valid, images.valid), (data.test, images.test)):
+        for look in stored.looks:
+            found, wanted = (look_logits(state.model, s, config, look) for s in (stored, source))
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_a_trial_of_the_head_resumes_from_a_whole_models_checkpoint(

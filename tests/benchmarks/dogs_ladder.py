@@ -1,0 +1,266 @@
+"""What each step from the notes' numbers to the submission is worth, on dogs that no step has seen.
+
+python -m tests.benchmarks.dogs_ladder [--quick] [--data DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import platform
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from search.finishing.confirm import plan_confirmation
+from search.finishing.decision import decide
+from search.finishing.predict import predictions_of_test
+from search.finishing.recipe import Wanted
+from search.finishing.retrain import retrain
+from search.finishing.submission import score
+from search.records.best import BASELINE
+from search.records.ledger import LEDGER, METRICS, Ledger
+from search.records.search import Search, load
+from search.study.loading import load_study
+from search.study.overrides import customise
+from search.study.study import Study
+from tests.benchmarks.backbones import (
+    HELD_OUT,
+    JOINED,
+    LITE0,
+    LITE0_WEIGHTS,
+    MOBILENET,
+    VALID,
+    Heads,
+    config_of,
+    of_rows,
+    prepared,
+    splitter,
+    told,
+)
+from tests.benchmarks.shared import shared_data
+from tests.benchmarks.simulator import SimulatedTrial
+from tests.dog_features import REAL_WEIGHTS, features_of
+from tests.finished import confirm_here, describe_here, keep_outcomes_of
+from trainables import dog_breed
+from trainables.config import DogBreedConfig
+from trainables.data import TaskData
+from trainables.device import usable_cores
+from trainables.features.source import feature_work
+from trainables.folds import plan_folds
+from trainables.loop import TrainState, describe, fit
+from trainables.outcomes import CountingEpoch
+
+SPLITS, TRIALS, EPOCHS, VIEWS, FOLDS, PICKS = 5, 32, 20, 2, 5, 20
+PLAIN: dict[str, Any] = {"calibrate": False, "tta": "none"}
+ROWS: dict[str, dict[str, Any]] = {
+    "baseline": {"trial": BASELINE, **PLAIN},
+    "search best": PLAIN,
+    "confirmed": PLAIN,
+    "averaged": {"calibrate": False},
+    "calibrated": {},
+    "ensemble": {"ensemble": PICKS},
+}
+UNCONFIRMED = ("baseline", "search best")
+
+
+def study_of(trials: int, seed: int) -> Study:
+    """`dog_breed` on the joined backbones, from the notes' numbers."""
+    files = {MOBILENET: shared_data() / REAL_WEIGHTS, LITE0: shared_data() / LITE0_WEIGHTS}
+    weights = ",".join(f"{name}:{path}" for name, path in files.items())
+    sets = [f"weights={weights}", f"backbone={JOINED}", f"num_views={VIEWS}"]
+    study = load_study("dog_breed")
+    return customise(study, sets=sets, num_samples=trials, num_epochs=EPOCHS, seed=seed)
+
+
+def fill_store(root: Path) -> None:
+    """Let each image pass both networks by every view and look."""
+    config = dataclasses.replace(config_of(study_of(1, 0)), num_folds=FOLDS)
+    for store, part in feature_work(root, config):
+        store.obtain(part)
+
+
+class RecordedHeads(Heads):
+    """As `Heads`; every trial is written down as a search does it."""
+
+    def __init__(self, study: Study, data: TaskData) -> None:
+        super().__init__(study, data)
+        self.states: dict[str, TrainState] = {}
+        self.counting: dict[str, CountingEpoch] = {}
+        self.history: dict[str, list[dict[str, float]]] = {}
+
+    def metrics(self, trial: SimulatedTrial) -> dict[str, float]:
+        """Train one epoch more."""
+        name, metric = trial.trial_id, self.study.metric
+        if name not in self.running:
+            config = self.config(trial)
+            self.states[name] = self.study.trainables.start(config, self.data)
+            self.running[name] = fit(
+                self.states[name], self.data.train, self.data.valid, config, metric
+            )
+            self.counting[name], self.history[name] = CountingEpoch(config, metric), []
+        found = next(self.running[name])
+        self.counting[name].offer(found, self.states[name].outcomes)
+        self.history[name].append(found)
+        return found
+
+    def write(self, folder: Path) -> None:
+        """The ledger, and what completed trials made of each image."""
+        ledger = Ledger(folder / LEDGER)
+        ledger.append("session", num_samples=len(self.trials), pid=1)
+        for number, trial in enumerate(self.trials):
+            name, config = f"t{number:04d}", dataclasses.asdict(self.config(trial))
+            origin = "baseline" if number == 0 else "sampler"
+            ledger.append("start", name, config=config, origin=origin)
+            for row in self.history.get(trial.trial_id, []):
+                metrics = {key: row[key] for key in ("epoch", *METRICS) if key in row}
+                facts = describe(self.states[trial.trial_id])
+                ledger.append("report", name, metrics=metrics, facts=facts)
+            whole = trial.epoch == self.study.num_epochs
+            if whole:
+                keep_outcomes_of(folder, name, self.counting[trial.trial_id])
+            ledger.append("end", name, status="completed" if whole else "stopped", error=None)
+        ledger.close()
+
+
+def split_study(study: Study, root: Path) -> tuple[Study, dict[str, str]]:
+    """The study on one random split, and the breed of each image that is held out.
+
+    The held-out images are its test images; heads are trained on stored features alone.
+    """
+    everything = dog_breed.load_data(root, config_of(study))
+    labels = features_of(everything.train_valid).labels.numpy()
+    rest, out = next(splitter(HELD_OUT, study.seed).split(labels, labels))
+    rest = np.sort(rest)
+    train, valid = next(splitter(VALID, study.seed).split(rest, labels[rest]))
+    width = features_of(everything.train).width
+
+    def data_of(data_dir: Path, config: DogBreedConfig) -> TaskData:
+        parts = rest[train], rest[valid]
+        if config.num_folds:
+            names = [str(row) for row in rest]
+            plan = np.array(plan_folds(labels[rest].tolist(), names, config.num_folds))
+            parts = rest[plan != config.fold], rest[plan == config.fold]
+        return dataclasses.replace(
+            everything,
+            train=of_rows(everything, parts[0]),
+            valid=of_rows(everything, parts[1]),
+            train_valid=of_rows(everything, rest),
+            test=of_rows(everything, out),
+            test_ids=tuple(map(str, out)),
+            valid_ids=tuple(map(str, parts[1])),
+            valid_labels=tuple(labels[parts[1]].tolist()),
+        )
+
+    module = ModuleType("dogs_of_a_split")
+    module.load_data = data_of  # type: ignore[attr-defined]
+    module.start = lambda config, data: dog_breed.start_head(config, data, width)  # type: ignore[attr-defined]
+    module.merge, module.merge_key = dog_breed.merge, dog_breed.merge_key  # type: ignore[attr-defined]
+    answers = {str(row): everything.classes[labels[row]] for row in out}
+    return dataclasses.replace(study, trainables=module), answers
+
+
+def searched(study: Study, root: Path, folder: Path) -> Search:
+    """A search by the product's own sampler and scheduler, confirmed on folds."""
+    data = study.trainables.load_data(root, study.config)
+    search = RecordedHeads(study, data)
+    search.run(10**9)
+    describe_here(study, root, folder, {})
+    search.write(folder)
+    return confirm_here(folder, study, plan_confirmation(load(folder), None, FOLDS, 1))
+
+
+def climb(root: Path, trials: int, seed: int) -> dict[str, Any]:
+    """Log loss and accuracy of each row on the held-out images of one split, by one thread."""
+    torch.set_num_threads(1)
+    study, answers = split_study(study_of(trials, seed), root)
+    with tempfile.TemporaryDirectory() as temporary:
+        found = searched(study, root, Path(temporary))
+        rows: dict[str, Any] = {}
+        for name, asked in ROWS.items():
+            search = dataclasses.replace(found, runs=None) if name in UNCONFIRMED else found
+            recipe = decide(search, study, Wanted(**asked), root)
+            retrain(search, study, root, recipe=recipe)
+            accuracy, loss = score(predictions_of_test(search.path, study, root), answers)
+            rows[name] = {"log_loss": loss, "accuracy": accuracy}
+        rows["steps"] = [dataclasses.asdict(step) for step in recipe.ladder]
+        rows["seed"] = seed
+    return rows
+
+
+def measure(root: Path, splits: int, trials: int, jobs: int) -> Iterator[dict[str, Any]]:
+    """The rows of each split."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
+        waiting = [pool.submit(climb, root, trials, seed) for seed in range(splits)]
+        for job in waiting:
+            yield job.result()
+
+
+def summarise(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Print the table; the content of the JSON line."""
+    print(
+        "                 log loss         accuracy         log loss against the row above, applied"
+    )
+    rows: dict[str, Any] = {}
+    before = None
+    for name in ROWS:
+        losses = np.array([split[name]["log_loss"] for split in found])
+        loss, accuracy = told(losses), told(np.array([s[name]["accuracy"] for s in found]))
+        cells = [f"{mean:.3f} +- {error:.3f}" for mean, error in (loss, accuracy)]
+        line = f"{name:14s}   {'   '.join(cells)}"
+        rows[name] = {"log_loss": loss[0], "accuracy": accuracy[0], "se": loss[1]}
+        rows[name]["accuracy_se"] = accuracy[1]
+        if before is not None:
+            gain = told(losses - before)
+            applied = sum(is_applied(split, name) for split in found)
+            line += f"   {gain[0]:+.4f} +- {gain[1]:.4f}   {applied} of {len(found)}"
+            rows[name] |= {
+                "against_above": gain[0],
+                "against_above_se": gain[1],
+                "applied": applied,
+            }
+        print(line)
+        before = losses
+    ratio = rows["ensemble"]["log_loss"] / rows["baseline"]["log_loss"]
+    return {"rows": rows, "final_over_baseline": round(ratio, 4)}
+
+
+def is_applied(split: dict[str, Any], name: str) -> bool:
+    """Whether a step was applied in a split."""
+    return any(step["name"] == name and step["applied"] for step in split["steps"])
+
+
+def main() -> None:
+    """Print the table and, last, the JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two splits, eight trials; indicative")
+    parser.add_argument("--data", type=Path, help="keep the prepared dogs and their features here")
+    parser.add_argument("--jobs", type=int, default=usable_cores(), help="splits at a time")
+    options = parser.parse_args()
+    print(
+        f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__},"
+        f" Python {platform.python_version()}"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        root = prepared(options.data or Path(temporary))
+        fill_store(root)
+        splits, trials = (2, 8) if options.quick else (SPLITS, TRIALS)
+        found = []
+        for split in measure(root, splits, trials, options.jobs):
+            found.append(split)
+            for step in split["steps"]:
+                print(f"split {split['seed']}: {step}", flush=True)
+        print(json.dumps(summarise(found)))
+
+
+if __name__ == "__main__":
+    main()
