@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_prep.workers import usable_cores
 from search.finishing.confirm import plan_confirmation
 from search.finishing.decision import decide
 from search.finishing.predict import predictions_of_test
@@ -53,7 +54,6 @@ from tests.finished import confirm_here, describe_here, keep_outcomes_of
 from trainables import dog_breed
 from trainables.config import DogBreedConfig
 from trainables.data import TaskData
-from trainables.device import usable_cores
 from trainables.features.source import feature_work
 from trainables.folds import plan_folds
 from trainables.loop import TrainState, describe, fit

@@ -38,6 +38,7 @@ SEARCH: dict[str, Any] = {
     "--gpus-per-trial": None,
     "--no-trial-batch": False,
     "--confirm": None,
+    "--max-checkpoints-gb": None,
 }
 PREPARE = {
     "--data": Path("data"),
@@ -53,15 +54,16 @@ PREPARE = {
 }
 FINISHED = {"--task": None, "--results": Path("results"), "--data": None}
 SENT = FINISHED | {"--address": None}
+LAST_STEPS = {"--calibrate": True, "--tta": "auto", "--ensemble": 0}
 FROZEN: dict[str, dict[str, Any]] = {
     "prepare": PREPARE,
     "search": SEARCH,
     "check": SEARCH,
     "submit": {"--job-address": None, "--follow": True} | SEARCH,
-    "run": PREPARE | SEARCH | {"--calibrate": True},
+    "run": PREPARE | SEARCH | LAST_STEPS,
     "confirm": SENT
     | {"--top": None, "--folds": 5, "--seeds": 1, "--storage": None, "--max-concurrent": None},
-    "retrain": SENT | {"--trial": None, "--num-epochs": None, "--calibrate": True},
+    "retrain": SENT | {"--trial": None, "--num-epochs": None, "--seeds": 1} | LAST_STEPS,
     "predict": SENT | {"--images": None, "--recursive": False, "--out": None},
     "reproduce": FINISHED | {"--trial": None},
     "export": FINISHED | {"--format": None, "--out": None},
