@@ -54,7 +54,7 @@ from tests.finished import confirm_here, describe_here, keep_outcomes_of
 from trainables import dog_breed
 from trainables.config import DogBreedConfig
 from trainables.data import TaskData
-from trainables.features.source import feature_work
+from trainables.features.store import EVAL, MIRRORED, Part
 from trainables.folds import plan_folds
 from trainables.loop import TrainState, describe, fit
 from trainables.outcomes import CountingEpoch
@@ -83,9 +83,10 @@ def study_of(trials: int, seed: int) -> Study:
 
 def fill_store(root: Path) -> None:
     """Let each image pass both networks by every view and look."""
-    config = dataclasses.replace(config_of(study_of(1, 0)), num_folds=FOLDS)
-    for store, part in feature_work(root, config):
-        store.obtain(part)
+    data = dog_breed.load_data(root, config_of(study_of(1, 0)))
+    for part in (EVAL, *(Part("view", number) for number in range(VIEWS)), MIRRORED):
+        for store in features_of(data.train_valid).stores:
+            store.obtain(part)
 
 
 class RecordedHeads(Heads):
