@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from search.cluster.options import Submission
+from search.command_line.home import settle_home
 from search.command_line.interrupts import exit_code, listening
 from search.command_line.parameters import RESULTS, Panels, Results, takes
 from search.errors import tell
@@ -204,10 +205,7 @@ def export(exporting: Exporting) -> None:
     finished.export(exporting)
 
 
-@app.command(
-    cls=Panels,
-    epilog="Example: resnet-tune run dog_breed --source ~/Downloads/dogs --num-samples 20",
-)
+@app.command(cls=Panels, epilog="Example: resnet-tune run dog_breed --source ~/dogs --seed 1")
 @takes(Preparation, Request, LastSteps)
 def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
     """Prepare, search, retrain, predict and report in one go."""
@@ -218,6 +216,7 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error is one line on standard error, and the exit code tells its kind."""
+    settle_home()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

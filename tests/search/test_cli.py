@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,13 @@ def test_a_command_ends_by_a_signal_as_by_ctrl_c(tmp_path: Path, kind: signal.Si
     )
     assert done.returncode == 128 + kind
     assert done.stderr == "resnet-tune: interrupted\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody unknown")
+def test_a_user_without_a_home_gets_one() -> None:
+    code = (
+        "import os; from pathlib import Path; from search.command_line.home import settle_home;"
+        "os.environ.pop('HOME', None); os.setuid(54321); settle_home(); print(Path.home())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == tempfile.gettempdir()
