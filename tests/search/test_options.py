@@ -38,7 +38,6 @@ SEARCH: dict[str, Any] = {
     "--gpus-per-trial": None,
     "--no-trial-batch": False,
     "--confirm": None,
-    "--max-checkpoints-gb": None,
 }
 PREPARE = {
     "--data": Path("data"),
