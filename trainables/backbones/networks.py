@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights
 
@@ -97,6 +99,13 @@ def make_network(name: str, weights: str | None) -> nn.Module:
         return network
     except OSError as error:  # urllib's errors are OSErrors
         raise no_download(name, weights, error) from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        file = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"weights={weights}: {file} cannot be read ({reason}); delete it, and it is downloaded"
+            " again"
+        ) from None
 
 
 def make_timm(name: str, weights: str | None) -> nn.Module:

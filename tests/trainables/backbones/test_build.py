@@ -46,6 +46,20 @@ def test_shared_lite0_is_whole(shared_data: Path) -> None:
     assert load_classifier(LITE0, str(path))[0].shape == (1000, 1280)
 
 
+@pytest.mark.parametrize("content", [b"<html>not found</html>", b"", b"PK\x03\x04 and no more"])
+def test_a_damaged_download_is_named(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "mobilenet_v2-b0353104.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="^weights=IMAGENET1K_V1: .*; delete it") as caught:
+        make_network("mobilenet_v2", "IMAGENET1K_V1")
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_networks_see_their_own_part_of_the_input(tmp_path: Path) -> None:
     told = tiny_weights(tmp_path)
     made = config(f"{RESNET}@64+{EFFICIENTNET}@32", told)
