@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from search.finishing.calibrate import Floats
+from search.finishing.evidence import Evidence
 from search.finishing.mixture import mix, select
-from search.finishing.out_of_fold import Key, scores
+from search.finishing.out_of_fold import Fold, Key, scores
+from trainables.data import CENTRE
 
 A, B, C = ("t0001", 0), ("t0002", 0), ("t0003", 0)
 APART = {key: key[0] for key in (A, B, C)}
@@ -85,3 +87,20 @@ def test_scores_are_clipped_as_kaggle_does_it() -> None:
     found = scores(probabilities, np.array([0, 1]), "valid_loss")
     assert found.tolist() == pytest.approx([math.log(1e-15), math.log(0.75)])
     assert scores(probabilities, np.array([0, 1]), "valid_acc").tolist() == [0, 1]
+
+
+def test_the_temperature_is_fitted_after_averaging_by_hand() -> None:
+    """Both together say .8, three of four are right: ln 4 / T = ln 3. Alone they say .9 and .7."""
+    labels = np.array([0, 0, 0, 1])
+
+    def always(right: float) -> Fold:
+        return Fold({CENTRE: np.log(np.tile([right, 1 - right], (4, 1)))}, labels)
+
+    folds = {A: {0: always(0.9), 1: always(0.9)}, B: {0: always(0.7), 1: always(0.7)}}
+    evidence = Evidence("valid_loss", folds, APART)
+    found = evidence.temperature({A: 1, B: 1}, (), [0, 1])
+    assert found == pytest.approx(math.log(4) / math.log(3), rel=1e-4)
+    alone = evidence.temperature({A: 1}, (), [0])
+    assert alone == pytest.approx(math.log(9) / math.log(3), rel=1e-4)
+    tempered = evidence.all_scores({A: 1, B: 1}, (), found)[1]
+    assert tempered.tolist() == pytest.approx([math.log(3 / 4)] * 3 + [math.log(1 / 4)], rel=1e-4)
