@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Two at a time: a test that starts Ray waits for half of its time. The tests of a file share what
 # they are about, and stay in one process; files with little to do come last, as they are called.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-BENCHMARKS := frozen_search train_speed search_quality noisy_search overhead review prepare_speed early_looks recipe time_to_accuracy backbones
+BENCHMARKS := frozen_search train_speed search_quality noisy_search overhead review prepare_speed early_looks recipe time_to_accuracy backbones dogs_ladder
 
 .PHONY: install run test test-all lint bench soak clean
 

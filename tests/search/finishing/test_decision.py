@@ -26,6 +26,7 @@ from search.study.loading import load_study
 from tests.commands import resnet_tune
 from trainables.loop import predict
 
+pytestmark = pytest.mark.slow
 STUDY = load_study("digits")
 ENSEMBLE = Wanted(ensemble=6)
 
