@@ -55,8 +55,7 @@ class Decision:
         self.picks: Picks = {self.alone: 1}
         self.looks: tuple[str, ...] | None = None
         self.calibration = Calibration(1.0, False, reason="not wanted")
-        self.scores: ByFold = {}
-        """By fold, of what holds so far."""
+        self.scores: ByFold = {}  # of what holds so far
         self.ladder: list[Step] = []
 
     def recipe(self) -> Recipe:
@@ -137,7 +136,8 @@ class Decision:
         applied = bool(best) and helps(after, self.scores)
         self.looks = best if applied else ()
         where = "" if evidence is self.evidence else ", judged on valid"
-        self.note("averaged", told_looks(best) + where, after, self.scores, applied)
+        if names:
+            self.note("averaged", told_looks(best) + where, after, self.scores, applied)
 
     def on_valid(self) -> Evidence | None:
         """What the trial's own model says of `valid`, in two halves, if nothing else is known."""

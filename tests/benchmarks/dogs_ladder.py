@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
 import platform
@@ -61,7 +62,7 @@ from trainables.folds import plan_folds
 from trainables.loop import TrainState, describe, fit
 from trainables.outcomes import CountingEpoch
 
-SPLITS, TRIALS, EPOCHS, VIEWS, TOP, FOLDS, PICKS = 5, 24, 12, 2, 5, 5, 20
+SPLITS, TRIALS, EPOCHS, VIEWS, TOP, FOLDS, PICKS = 5, 32, 20, 2, 8, 5, 20
 PLAIN: dict[str, Any] = {"calibrate": False, "tta": "none"}
 ROWS: dict[str, dict[str, Any]] = {
     "baseline": {"trial": BASELINE, **PLAIN},
@@ -75,17 +76,23 @@ UNCONFIRMED = ("baseline", "search best")
 
 
 def study_of(trials: int, seed: int) -> Study:
-    """`dog_breed` on the joined backbones, from the notes' numbers."""
+    """`dog_breed` with its backbone among what is searched; trial 0 is on the first of them."""
     files = {MOBILENET: shared_data() / REAL_WEIGHTS, LITE0: shared_data() / LITE0_WEIGHTS}
     weights = ",".join(f"{name}:{path}" for name, path in files.items())
-    sets = [f"weights={weights}", f"backbone={JOINED}", f"num_views={VIEWS}"]
-    study = load_study("dog_breed")
-    return customise(study, sets=sets, num_samples=trials, num_epochs=EPOCHS, seed=seed)
+    return customise(
+        load_study("dog_breed"),
+        sets=[f"weights={weights}", f"num_views={VIEWS}"],
+        ranges=[f"backbone={MOBILENET},{LITE0},{JOINED}"],
+        num_samples=trials,
+        num_epochs=EPOCHS,
+        seed=seed,
+    )
 
 
 def fill_store(root: Path) -> None:
     """Let each image pass both networks by every view and look."""
-    data = dog_breed.load_data(root, config_of(study_of(1, 0)))
+    joined = dataclasses.replace(config_of(study_of(1, 0)), backbone=JOINED)
+    data = dog_breed.load_data(root, joined)
     for part in (EVAL, *(Part("view", number) for number in range(VIEWS)), MIRRORED):
         for store in features_of(data.train_valid).stores:
             store.obtain(part)
@@ -105,10 +112,9 @@ class RecordedHeads(Heads):
         name, metric = trial.trial_id, self.study.metric
         if name not in self.running:
             config = self.config(trial)
-            self.states[name] = self.study.trainables.start(config, self.data)
-            self.running[name] = fit(
-                self.states[name], self.data.train, self.data.valid, config, metric
-            )
+            data = self.study.trainables.load_data(Path(), config)
+            self.states[name] = self.study.trainables.start(config, data)
+            self.running[name] = fit(self.states[name], data.train, data.valid, config, metric)
             self.counting[name], self.history[name] = CountingEpoch(config, metric), []
         found = next(self.running[name])
         self.counting[name].offer(found, self.states[name].outcomes)
@@ -139,12 +145,16 @@ def split_study(study: Study, root: Path) -> tuple[Study, dict[str, str]]:
 
     The held-out images are its test images; heads are trained on stored features alone.
     """
-    everything = dog_breed.load_data(root, config_of(study))
-    labels = features_of(everything.train_valid).labels.numpy()
+
+    @functools.cache
+    def everything(backbone: str) -> TaskData:
+        return dog_breed.load_data(root, dataclasses.replace(config_of(study), backbone=backbone))
+
+    first = everything(config_of(study).backbone)
+    labels = features_of(first.train_valid).labels.numpy()
     rest, out = next(splitter(HELD_OUT, study.seed).split(labels, labels))
     rest = np.sort(rest)
     train, valid = next(splitter(VALID, study.seed).split(rest, labels[rest]))
-    width = features_of(everything.train).width
 
     def data_of(data_dir: Path, config: DogBreedConfig) -> TaskData:
         parts = rest[train], rest[valid]
@@ -152,22 +162,27 @@ def split_study(study: Study, root: Path) -> tuple[Study, dict[str, str]]:
             names = [str(row) for row in rest]
             plan = np.array(plan_folds(labels[rest].tolist(), names, config.num_folds))
             parts = rest[plan != config.fold], rest[plan == config.fold]
+        whole = everything(config.backbone)
         return dataclasses.replace(
-            everything,
-            train=of_rows(everything, parts[0]),
-            valid=of_rows(everything, parts[1]),
-            train_valid=of_rows(everything, rest),
-            test=of_rows(everything, out),
+            whole,
+            train=of_rows(whole, parts[0]),
+            valid=of_rows(whole, parts[1]),
+            train_valid=of_rows(whole, rest),
+            test=of_rows(whole, out),
             test_ids=tuple(map(str, out)),
             valid_ids=tuple(map(str, parts[1])),
             valid_labels=tuple(labels[parts[1]].tolist()),
         )
 
+    def start(config: DogBreedConfig, data: TaskData) -> TrainState:
+        width = features_of(everything(config.backbone).train).width
+        return dog_breed.start_head(config, data, width)
+
     module = ModuleType("dogs_of_a_split")
     module.load_data = data_of  # type: ignore[attr-defined]
-    module.start = lambda config, data: dog_breed.start_head(config, data, width)  # type: ignore[attr-defined]
+    module.start = start  # type: ignore[attr-defined]
     module.merge, module.merge_key = dog_breed.merge, dog_breed.merge_key  # type: ignore[attr-defined]
-    answers = {str(row): everything.classes[labels[row]] for row in out}
+    answers = {str(row): first.classes[labels[row]] for row in out}
     return dataclasses.replace(study, trainables=module), answers
 
 

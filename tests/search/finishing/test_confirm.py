@@ -177,6 +177,7 @@ def test_after_kill_9_the_same_command_completes_with_the_same_result(
     assert load(search_dir).confirmed is None
     assert "not confirmed" in resnet_tune("trials", str(search_dir)).out
     assert resnet_tune("confirm", str(search_dir), *OPTIONS).out == told[1]
+    assert not list(search_dir.rglob(".*.part"))
 
 
 @pytest.mark.soak
