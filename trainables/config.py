@@ -65,8 +65,7 @@ class TrainConfig:
     """Share of the epochs in which the learning rate first rises from 0, under every schedule but
     `one_cycle`, which has its own rise."""
     flip_average: bool = False
-    """Predict with the mean over image and mirror image where nothing was measured that decides it
-    (`--tta auto`); the validation of a trial does not."""
+    """Average predictions over the mirror image where nothing measured decides (`--tta auto`)."""
     seed: Annotated[int, Field(ge=0, lt=2**63), Unit("seed")] = 0
     """Seed of initial weights, order, augmentation and dropout."""
     num_folds: Annotated[int, Field(ge=0), Unit("folds")] = 0
