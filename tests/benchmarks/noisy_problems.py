@@ -33,7 +33,7 @@ from optuna.distributions import IntDistribution
 from search.samplers.encoding import Encoding
 from search.study.space import Config, Space
 from tests.benchmarks.curves import SOURCES, Array, Table
-from tests.benchmarks.lcbench import EPOCHS, REFERENCE_CONFIGS, SPACE, LCBench
+from tests.benchmarks.lcbench import EPOCHS, REFERENCE_CONFIGS, SPACE, LCBench, references
 from tests.benchmarks.lcbench import tasks as lcbench_tasks
 from tests.benchmarks.shared import shared_data
 from tests.benchmarks.simple_hpo import tables
@@ -111,12 +111,8 @@ def _tables() -> dict[str, dict[str, Array]]:
 def lcbench_problem(task: str, images: int, *, crashes: bool) -> Problem:
     """The surrogate with the noise of so many validation images and of the training's seed."""
     bench = _surrogate()
-    encoding = Encoding(SPACE)
-    points = encoding.draw(REFERENCE_CONFIGS, np.random.default_rng(REFERENCE_CONFIGS))
-    drawn = [encoding.config(point) for point in points]
-    values = bench.predict(task, np.array([[EPOCHS, *config.values()] for config in drawn]))
-    sound = [not crashes or (rate(c) <= LARGE_RATE and size(c) <= LARGE_SIZE) for c in drawn]
-    best, median = float(values[np.array(sound)].max()), float(np.median(values))
+    reference = references(shared_data() / "lcbench")[task]
+    best = _best_sound(bench, task) if crashes else reference.best
 
     def look(config: Config, rng: np.random.Generator) -> Array:
         if not images:
@@ -128,7 +124,16 @@ def lcbench_problem(task: str, images: int, *, crashes: bool) -> Problem:
     def truth(config: Config) -> float:
         return float(bench.curve(task, config)[-1])
 
-    return Problem(SPACE, EPOCHS, best, median, truth, look)
+    return Problem(SPACE, EPOCHS, best, reference.median, truth, look)
+
+
+def _best_sound(bench: LCBench, task: str) -> float:
+    """The best of the configurations that a reference is made of, without those that crash."""
+    encoding = Encoding(SPACE)
+    points = encoding.draw(REFERENCE_CONFIGS, np.random.default_rng(REFERENCE_CONFIGS))
+    drawn = [encoding.config(point) for point in points]
+    sound = [c for c in drawn if rate(c) <= LARGE_RATE and size(c) <= LARGE_SIZE]
+    return float(bench.predict(task, np.array([[EPOCHS, *c.values()] for c in sound])).max())
 
 
 def rate(config: Config) -> float:
