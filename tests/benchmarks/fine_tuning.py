@@ -26,7 +26,7 @@ SEEDS = 3
 
 
 def config(**changes: Any) -> DogBreedConfig:
-    """A plain linear head with the numbers of the study's second trial."""
+    """A plain linear head; of the rates that were tried a random head does best with these."""
     found = dataclasses.replace(
         CONFIG,
         backbone="mobilenet_v2",
@@ -35,7 +35,7 @@ def config(**changes: Any) -> DogBreedConfig:
         image_size=128,
         precision="float32",
         hidden=0,
-        lr=0.1,
+        lr=0.03,
         backbone_lr=0.1,
         schedule="cosine",
         num_epochs=EPOCHS,

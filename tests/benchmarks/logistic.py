@@ -20,8 +20,8 @@ from tests.dog_features import features_of
 from trainables.data import TaskData
 from trainables.features.source import FeatureSource
 
-L2 = tuple(10 ** (-1 - step / 4) for step in range(32))  # 0.1 to 1.8e-9, one a "trial"
-ITERATIONS = 40  # of each
+L2 = tuple(10 ** (-2 - step / 5) for step in range(32))  # 0.01 to 6e-9: 32 trials of one knob
+ITERATIONS = 20  # of each
 PATIENCE = 5  # worse ones in a row, then the rest of the path is not walked
 TEMPERATURES = torch.logspace(-0.7, 0.7, 141)
 

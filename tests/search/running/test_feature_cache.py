@@ -172,6 +172,27 @@ def test_a_searched_backbone_from_an_empty_store_to_a_model_for_others(
     np.testing.assert_allclose(found, wanted, atol=0.02)  # not folded, perhaps in bfloat16
 
 
+@pytest.mark.slow
+def test_stages_are_unfrozen_from_an_empty_store_to_a_submission(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    (tmp_path / "download").symlink_to(finished[0] / "download")
+    sets = ["unfreeze=2", "head_epochs=2", "hidden=0"]
+    words = [*small(finished[0] / "mobilenet.pt"), *(w for s in sets for w in ("--set", s))]
+    told = resnet_tune(*command(tmp_path, "run", "one", *words)).err
+    assert "of 24 images x 2 views and the central crop: kept, each is computed once" in told
+    assert "= 72 images through mobilenet_v2 up to its last 2 stages (" in told
+    assert len(files(tmp_path)) == 1 + 3  # the head's, and those at the cut
+    search = load(tmp_path / "results" / "dog_breed" / "one")
+    records = list(search.records.values())
+    assert {record.status for record in records} == {"completed"}
+    assert {record.facts["path"] for record in records} == {"activations"}
+    assert records[0].config["backbone_lr"] == 0.1
+    assert "config/backbone_lr" in pd.read_csv(search.path / "trials.csv").columns
+    submission = pd.read_csv(search.path / "submission.csv")
+    assert submission[list(BREEDS)].sum(axis=1).tolist() == pytest.approx([1] * TEST)
+
+
 SLOW = ["--num-samples", "2", "--num-epochs", "6", "--set", "weights=random", "--no-trial-batch"]
 SLOW += ["--set", "precision=float32", "--set", "image_size=320", "--set", "scheduler=none"]
 
