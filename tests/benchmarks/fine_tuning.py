@@ -4,6 +4,17 @@ Speed: seconds of an epoch from images over those from the frozen part's kept ac
 same for eight trials, with the time that it takes to compute these. Start: the validation loss
 of a training whose head is random, and of one whose head was trained first, an epoch shorter,
 because the features for that head cost about one epoch; both from images, nothing stored before.
+
+Validation loss of the smaller of weights and average, seeds 0, 1, 2, on all shared dogs (1,800 to
+train on, 600 to validate on), measured on kept activations and so without times:
+
+    random head, 6 epochs          1.655  1.661  1.653
+    head first, then 5 epochs      1.496  1.472  1.416
+
+A random head does best at lr 0.03 and 0.1 of that for the stages, among the rates tried with seed 0
+(lr 0.01 and 1: 2.24; 0.1 and 0.1: 1.76), and the head first is better at each: 1.60 at the former.
+At lr 0.1 the head alone diverges: features of 128 pixels have a mean squared norm of 3,100, and the
+start is then worse than a random one (3.10).
 """
 
 from __future__ import annotations
