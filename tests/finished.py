@@ -16,7 +16,7 @@ from data_prep.prepared import load_prepared
 from search.finishing.confirm import list_points
 from search.records.folder import CONFIRM
 from search.records.ledger import LEDGER, METRICS, Ledger, TrialRecord
-from search.records.manifest import describe_search, write_manifest
+from search.records.manifest import describe_search, read_manifest, write_manifest
 from search.records.outcomes import Outcomes, predictions_path, read_outcomes, write_outcomes
 from search.records.runs import Plan, runs_of
 from search.records.search import Search, load
@@ -52,7 +52,7 @@ def digits_search(
     for number, change in enumerate(changes):
         config = dataclasses.replace(study.config, **change)
         run_trial(ledger, f"t{number:04d}", study, above / "data" / "digits", config)
-    ledger.close()
+    close(ledger)
     return search_dir
 
 
@@ -63,6 +63,13 @@ def describe_here(study: Study, root: Path, search_dir: Path, overrides: dict[st
         study, data, search_dir, space=space, overrides=overrides, command=[], storage=None
     )
     write_manifest(search_dir, info.model_copy(update={"status": "finished"}))
+
+
+def close(ledger: Ledger) -> None:
+    """Note in search.json how many lines there are, as a session does that ends."""
+    ledger.close()
+    folder = ledger.path.parent
+    write_manifest(folder, read_manifest(folder).model_copy(update={"events": ledger.count}))
 
 
 def run_trial(
@@ -128,7 +135,7 @@ def confirm_here(search_dir: Path, study: Study, plan: Plan) -> Search:
             continue
         config = dataclasses.replace(study.config, **point.config)
         run_trial(ledger, f"t{len(ledger.records):04d}", again, root, config, point.name)
-    ledger.close()
+    close(ledger)
     return load(search_dir)
 
 

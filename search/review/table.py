@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from search.console import notice
 from search.errors import UsageError
 from search.files import strict
+from search.records.sealed import told
 from search.records.search import Search
 from search.records.statuses import SHOWN
 from search.records.tables import COLUMNS, trial_row
@@ -32,6 +34,9 @@ def print_trials(
     style: str = "table",
 ) -> None:
     """Print the trial table, as wide as the terminal; a pipe gets all columns."""
+    if style != "table":  # there it stands below
+        for fault in (fault for search in searches for fault in told(search.damage)):
+            notice(fault)
     terminal = sys.stdout.isatty()
     text = format_trials(
         searches,

@@ -1,0 +1,153 @@
+"""Every file of a finished search damaged, one at a time: the right result, or a line about it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.cli import guarded
+from tests.commands import RAY_WARNS, resnet_tune
+
+pytestmark = RAY_WARNS
+
+Damage = Callable[[Path], None]
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(random.Random(0).randbytes(max(100, path.stat().st_size)))
+
+
+def changed(path: Path) -> None:
+    """One bit, in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inside").write_text("x")
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def a_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+DAMAGES: list[Damage] = [emptied, cut, overwritten, changed, a_folder, removed, a_loop]
+READING = ("trials --format json", "report", "predict")
+WORKING = ("export --format safetensors", "reproduce --trial t0001", "retrain")
+RESULTS = {
+    "predict": "submission.csv",
+    "retrain": "submission.csv",
+    "export": "export/model.safetensors",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(confirmed_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search with a confirmation, a final model and a submission."""
+    place = tmp_path_factory.mktemp("whole")
+    shutil.copytree(confirmed_digits.parents[2], place, dirs_exist_ok=True)
+    search_dir = place / confirmed_digits.relative_to(confirmed_digits.parents[2])
+    resnet_tune("retrain", str(search_dir), "--data", str(place / "data"))
+    resnet_tune("report", str(search_dir))
+    return search_dir
+
+
+def outcome(command: str, search_dir: Path, data: Path) -> tuple[int, str, bytes]:
+    """Exit code, what was said, and the result that people use."""
+    name, *options = command.split()
+    where = [] if name in ("trials", "report") else ["--data", str(data)]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = guarded([name, str(search_dir), *options, *where], debug=False)
+    file = search_dir / RESULTS.get(name, "")
+    result = file.read_bytes() if file.is_file() else b""
+    if name == "trials":
+        result = out.getvalue().encode()
+    return code, out.getvalue() + err.getvalue(), result
+
+
+def files(search_dir: Path) -> list[Path]:
+    """All of them, relative; a lock holds nothing."""
+    found = (path for path in sorted(search_dir.rglob("*")) if path.is_file())
+    return [path.relative_to(search_dir) for path in found if path.suffix != ".lock"]
+
+
+def undamaged(command: str, whole: Path, place: Path) -> bytes:
+    """The result that a command should have."""
+    shutil.copytree(whole, place / "digits" / "one")
+    code, said, result = outcome(command, place / "digits" / "one", whole.parents[2] / "data")
+    assert code == 0, said
+    return result
+
+
+def attack(
+    command: str, file: Path, damage: Damage, whole: Path, place: Path, expected: bytes
+) -> str | None:
+    """What was wrong with how a command took it, None if nothing."""
+    data, copy = whole.parents[2] / "data", place / "digits" / "one"
+    shutil.copytree(whole, copy)
+    if command.split()[0] in RESULTS:
+        (copy / RESULTS[command.split()[0]]).unlink(missing_ok=True)
+    if (copy / file).is_file():
+        damage(copy / file)
+    code, said, result = outcome(command, copy, data)
+    case = f"{command}, {file} {damage.__name__}: "
+    if "fault of the program" in said or "Traceback" in said:
+        return f"{case}{said}"
+    named = file.name in said or file.parts[0] in said
+    if code == 0 and result != expected and not named:
+        return f"{case}another result, not a word"
+    if code != 0 and not named:
+        return f"{case}exit {code} without its name: {said}"
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", READING)
+def test_one_damage_of_each_file(command: str, whole: Path, tmp_path: Path) -> None:
+    expected = undamaged(command, whole, tmp_path / "undamaged")
+    drawn = random.Random(command)
+    wrong = []
+    for number, file in enumerate(files(whole)):
+        place = tmp_path / str(number)
+        wrong.append(attack(command, file, drawn.choice(DAMAGES), whole, place, expected))
+    assert len(wrong) > 20
+    assert "\n".join(filter(None, wrong)) == ""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", [*READING, *WORKING])
+def test_every_damage_of_every_file(
+    command: str, damage: Damage, whole: Path, tmp_path: Path
+) -> None:
+    expected = undamaged(command, whole, tmp_path / "undamaged")
+    wrong = [
+        attack(command, file, damage, whole, tmp_path / str(number), expected)
+        for number, file in enumerate(files(whole))
+    ]
+    assert "\n".join(filter(None, wrong)) == ""
