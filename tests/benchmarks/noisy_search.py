@@ -49,6 +49,8 @@ What was tried, the difference of regret at 10, 20, 40 and 60 trainings, paired,
     a training's one value (tables) taken by the sampler's model for one at the full budget, not at
     the start of it, 80 runs of all 8 tables
                                         +.007 .006  -.009 .011  -.010 .012  -.005 .007
+    a model that promotes (MFPI-random of ifBO, 2404.16795), of choosing tasks 8 noisy runs only:
+    too few to tell                     +.123 .118  +.104 .105  -.050 .040  -.052 .039
 
 So the value itself is handed over: neither mean is better by two standard errors, and without
 noise both are a little worse (+.001 .001 and +.007 .005 at 20). The last line matters for a search
