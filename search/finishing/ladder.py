@@ -76,9 +76,9 @@ def helps(after: Scores, before: Scores) -> bool:
 
 
 def ladder_lines(steps: Sequence[Step], metric: str) -> list[str]:
-    """For the terminal; nothing where nothing is known."""
-    if not steps:
-        return []
+    """For the terminal."""
+    if not any(step.name == "baseline" for step in steps):  # no folds: each says what it knows
+        return [str(step) for step in steps]
     images = max(step.images for step in steps)
     head = f"ladder by {metric} on {images:,} images out of fold"
     lines = [f"{head}, each step judged on folds that it was not fitted to:"]

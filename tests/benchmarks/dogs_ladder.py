@@ -21,10 +21,10 @@ steps above it; a step that was not applied leaves the row as the one above.
     ensemble         .619 +- .025   .810 +- .006   -.011 +- .011                      1 of 5
 
 The last row's log loss is .801 of the first's. Errors are standard errors over the splits, those
-of differences of the differences split by split. The confirmation
-chose what the search had found best in every split; choosing by temperature-scaled loss
-(2501.19195) in its place chose the same configuration, too, and is no option.
-The dogs are a subset of ImageNet: these networks have seen many of them.
+of differences of the differences split by split. The confirmation chose what the search had found
+best in every split; choosing by temperature-scaled loss (2501.19195) in its place chose the same
+configuration, too, and is no option. The dogs are a subset of ImageNet: these networks
+have seen many of them.
 
 The last line is one JSON object: `rows` (name -> `log_loss`, `accuracy`, `se` of the log loss) and
 `final_over_baseline`.

@@ -9,6 +9,7 @@ import pytest
 
 from search.finishing.calibrate import Floats
 from search.finishing.evidence import Evidence
+from search.finishing.ladder import Step, ladder_lines
 from search.finishing.mixture import mix, select
 from search.finishing.out_of_fold import Fold, Key, scores
 from trainables.data import CENTRE
@@ -104,3 +105,13 @@ def test_the_temperature_is_fitted_after_averaging_by_hand() -> None:
     assert alone == pytest.approx(math.log(9) / math.log(3), rel=1e-4)
     tempered = evidence.all_scores({A: 1, B: 1}, (), found)[1]
     assert tempered.tolist() == pytest.approx([math.log(3 / 4)] * 3 + [math.log(1 / 4)], rel=1e-4)
+
+
+def test_without_folds_a_step_says_what_it_knows() -> None:
+    step = Step(
+        "averaged", "over the plain image, mirrored, judged on valid", True, 0.5, 0.01, 0.004
+    )
+    assert ladder_lines([step], "valid_loss") == [
+        "averaged 0.5000: over all, judged on valid, better by 0.0100 +- 0.0040"
+    ]
+    assert ladder_lines([], "valid_loss") == []
