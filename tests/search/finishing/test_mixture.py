@@ -108,9 +108,7 @@ def test_the_temperature_is_fitted_after_averaging_by_hand() -> None:
 
 
 def test_without_folds_a_step_says_what_it_knows() -> None:
-    step = Step(
-        "averaged", "over the plain image, mirrored, judged on valid", True, 0.5, 0.01, 0.004
-    )
+    step = Step("averaged", "over all, judged on valid", True, 0.5, 0.01, 0.004)
     assert ladder_lines([step], "valid_loss") == [
         "averaged 0.5000: over all, judged on valid, better by 0.0100 +- 0.0040"
     ]
