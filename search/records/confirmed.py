@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +101,8 @@ def confirm(runs: Runs, search: Mapping[str, TrialRecord]) -> Confirmed | None:
 
 
 def is_near(lead: Difference) -> bool:
-    """Whether the leader's lead is no more than its standard error."""
-    return lead.mean <= lead.error
+    """Whether the leader's lead is no more than its standard error, where that is known."""
+    return lead.mean <= 0 or lead.mean <= lead.error < math.inf
 
 
 def simplest(runs: Runs, near: list[str]) -> str:

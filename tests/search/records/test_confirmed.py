@@ -208,3 +208,12 @@ def test_a_run_without_a_value_of_each_epoch_does_not_count() -> None:
     torn = runs_of(found.plan, "valid_loss", "min", records, {})
     assert not torn.done("t0000", 2)
     assert confirm(torn, SEARCH) is None
+
+
+def test_where_no_error_is_known_the_best_mean_is_chosen() -> None:
+    """Two runs and no images: the baseline, far behind, has fewer parameters."""
+    losses = {"t0002": [[0.5], [0.5]], "t0001": [[0.4], [0.4]], "t0000": [[0.9], [0.9]]}
+    found = confirmed(runs(losses, parameters={"t0000": 1}, known=False))
+    assert found.row.behind is None
+    assert [math.isinf(row.behind.error) for row in found.rows if row.behind] == [True, True]
+    assert found.chosen == "t0001"
