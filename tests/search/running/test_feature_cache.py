@@ -147,7 +147,7 @@ def test_a_searched_backbone_from_an_empty_store_to_a_model_for_others(
         assert f"24 images x 2 views and 2 evaluation files = 76 images through {name} " in told
     assert "features: in all about" in told
     before = files(tmp_path)
-    assert len(before) == 2 * 4
+    assert len(before) == 2 * 5  # views, crops of both sets, and mirrored for the confirmation
     search = load(tmp_path / "results" / "dog_breed" / "one")
     records = list(search.records.values())
     assert {record.status for record in records} == {"completed"}
