@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ import numpy as np
 
 from search.cluster.storage import fetched, search_storage
 from search.console import notice
+from search.finishing.choice import trial_config
 from search.finishing.out_of_fold import Fold
 from search.records.ledger import TrialRecord
 from search.records.search import Search
 from search.study.study import Study
 from search.text import first_line
-from trainables.config import TrainConfig, recorded_knobs
+from trainables.config import TrainConfig
 from trainables.data import CENTRE
 from trainables.loop import TrainState, fit, look_logits
 from trainables.loop import predict as predict_probabilities
@@ -43,7 +43,7 @@ def save_valid_predictions(
     False where the trial left no checkpoint behind, and it takes long to make it again: a search
     keeps that of its best trial, which a confirmation need not choose.
     """
-    config = dataclasses.replace(study.config, **recorded_knobs(study.config, record.config))
+    config = trial_config(search, study, record.trial_id)
     checkpoint = final_checkpoint(search, record.trial_id)
     if checkpoint is not None:
         state = loaded(study, config, data, checkpoint)
@@ -70,8 +70,7 @@ def valid_logits(search: Search, study: Study, trial_id: str, data_dir: Path) ->
     checkpoint = final_checkpoint(search, trial_id)
     if checkpoint is None:
         return None
-    knobs = recorded_knobs(study.config, search.records[trial_id].config)
-    config = dataclasses.replace(study.config, **knobs)
+    config = trial_config(search, study, trial_id)
     data = study.trainables.load_data(data_dir, config)
     state = loaded(study, config, data, checkpoint)
     if state is None:

@@ -87,7 +87,7 @@ from trainables.folds import plan_folds
 from trainables.loop import TrainState, describe, fit
 from trainables.outcomes import CountingEpoch
 
-SPLITS, TRIALS, EPOCHS, VIEWS, TOP, FOLDS, PICKS = 5, 32, 20, 2, 8, 5, 20
+SPLITS, TRIALS, EPOCHS, VIEWS, TOP, FOLDS, PICKS = 5, 32, 20, 4, 8, 5, 20
 PLAIN: dict[str, Any] = {"calibrate": False, "tta": "none"}
 ROWS: dict[str, dict[str, Any]] = {
     "baseline": {"trial": BASELINE, **PLAIN},

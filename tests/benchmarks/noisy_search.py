@@ -32,9 +32,9 @@ Over the best of these rivals: .61, .45 and .37 at 10, 20 and 60 trainings; by f
 
 Where there are no early looks (tables), the search has no lead: .315, .198 and .146 against random
 search's .283, .227, .181 and Optuna's TPE in stock Ray .283, .210, .142. Ray at grace 1 ended worst
-by far in five runs of --quick (.80 at 60, with a larger offset) and takes the most time; it was left
-out. Handed over by the project's rule, Ray's regrets at grace 4 are .430, .343 and .270: at most .01
-better.
+by far in five runs of --quick (.80 at 60, with a larger offset) and takes the most time; it was
+left out. Handed over by the project's rule, Ray's regrets at grace 4 are .430, .343 and .270: at
+most .01 better.
 
 What was tried, the difference of regret at 10, 20, 40 and 60 trainings, paired, standard errors:
 

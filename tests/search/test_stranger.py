@@ -44,7 +44,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place with data and a whole search of the digits, made by `run`."""
     place = tmp_path_factory.mktemp("honest")
     folders = ["--data", str(place / "data"), "--results", str(place / "results")]
-    size = ["--num-samples", "2", "--num-epochs", "1", "--set", "width=4", "--name", "one"]
+    size = ["--num-samples", "2", "--num-epochs", "1", "--set", "width=8", "--name", "one"]
     size += ["--no-confirm"]
     resnet_tune("run", "digits", *folders, *size)
     return place

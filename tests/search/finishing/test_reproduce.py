@@ -145,7 +145,7 @@ def test_three_trials_of_a_real_search_with_two_at_a_time(
 ) -> None:
     places = ["--data", str(retrained_digits.parents[2] / "data"), "--results", str(tmp_path)]
     budget = ["--num-samples", "3", "--num-epochs", "3", "--set", "grace_period=1"]
-    small = ["--set", "width=4", "--name", "real", "--set", "precision=auto", "--no-confirm"]
+    small = ["--set", "width=8", "--name", "real", "--set", "precision=auto", "--no-confirm"]
     assert guarded(["search", "digits", *places, *budget, *small], debug=False) == 0
     search_dir = tmp_path / "digits" / "real"
     for trial in ("t0000", "t0001", "t0002"):

@@ -29,7 +29,7 @@ from trainables.loop import fit, predict
 from trainables.reporting import STATE_FILE
 
 STUDY = load_study("digits")
-CONFIG = replace(digits.CONFIG, num_epochs=1, device="cpu", width=4)
+CONFIG = replace(digits.CONFIG, num_epochs=1, device="cpu", width=8)
 CHECKPOINT = "ray/t0000-abc/checkpoint_000000"
 
 

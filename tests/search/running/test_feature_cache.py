@@ -84,7 +84,7 @@ def files(folder: Path) -> dict[str, int]:
 def test_a_run_says_what_it_computes_and_keeps_it(finished: tuple[Path, str]) -> None:
     folder, told = finished
     assert "features: 24 images x 2 views and 2 evaluation files = 76 images" in told
-    assert len(files(folder)) == 4
+    assert len(files(folder)) == 4 + 1  # and the mirrored images, which prediction is tried on
     search = load(folder / "results" / "dog_breed" / "one")
     assert {record.status for record in search.records.values()} == {"completed"}
     assert {record.facts["path"] for record in search.records.values()} == {"features"}
