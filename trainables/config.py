@@ -88,9 +88,8 @@ class DigitsConfig(TrainConfig):
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "one_cycle"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Of the matrix products; the network is so small that casting costs more than it gains."""
-    # Below 8, oneDNN as torch 2.14 has it corrupts memory on one thread of CPUs with AVX2 alone.
     width: Annotated[int, Field(ge=8, le=512), Unit("channels")] = 32
-    """Channels of the first stage; the second has twice as many."""
+    """Channels of the first stage, half the second's; with 4, torch 2.14 crashes on AVX2 alone."""
     margin: Annotated[int, Field(ge=0, le=4), Unit("pixels")] = 1
     """Random crops after padding with so many black pixels on each side; 0: none."""
 
