@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search.errors import UsageError, UserError
+from search.records.sealed import told
 from search.records.search import Search
 from search.study.study import Study
 from trainables.config import TrainConfig, recorded_knobs
@@ -20,8 +21,9 @@ def chosen(search: Search, trial_id: str | None) -> dict[str, Any]:
     """
     if trial_id is None:
         if search.best is None:
+            damage = "".join(f"; {fault}" for fault in told(search.damage))
             raise ValueError(
-                f"no trial of {search.path} has a finite {search.metric} yet; search first"
+                f"no trial of {search.path} has a finite {search.metric} yet; search first{damage}"
             )
         return search.best
     record = search.records.get(trial_id)
