@@ -15,8 +15,10 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A tmpfs of that size (as mount(8) writes it) at `folder`, for the block."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("a small disk to fill is a tmpfs, and mounting one needs root (CAP_SYS_ADMIN)")
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode != 0:
+        why = "a small disk to fill is a tmpfs, and mounting one needs root (CAP_SYS_ADMIN)"
+        pytest.skip(f"{why}: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:

@@ -281,18 +281,24 @@ def told(values: np.ndarray) -> tuple[float, float]:
     return round(float(values.mean()), 4), round(float(error), 4)
 
 
-def main() -> None:
-    """Print the table and, last, the JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def options_of(doc: str | None) -> argparse.Namespace:
+    """The options of a benchmark on the dogs' splits; prints the machine."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two splits, eight trials; indicative")
     parser.add_argument("--data", type=Path, help="keep the prepared dogs and their features here")
     parser.add_argument("--jobs", type=int, default=usable_cores(), help="splits at a time")
     options = parser.parse_args()
-    backbones = [MOBILENET, LITE0, JOINED, *([] if options.quick else [TWO_SIZES])]
     print(
         f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__},"
         f" Python {platform.python_version()}"
     )
+    return options
+
+
+def main() -> None:
+    """Print the table and, last, the JSON object."""
+    options = options_of(__doc__)
+    backbones = [MOBILENET, LITE0, JOINED, *([] if options.quick else [TWO_SIZES])]
     with tempfile.TemporaryDirectory() as temporary:
         root = prepared(options.data or Path(temporary))
         compute(root, backbones)

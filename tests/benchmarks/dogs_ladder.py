@@ -34,12 +34,10 @@ The last line is one JSON object: `rows` (name -> `log_loss`, `accuracy`, `se` o
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import json
 import multiprocessing
-import platform
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -50,7 +48,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_prep.workers import usable_cores
 from search.finishing.confirm import plan_confirmation
 from search.finishing.decision import decide
 from search.finishing.predict import predictions_of_test
@@ -73,6 +70,7 @@ from tests.benchmarks.backbones import (
     Heads,
     config_of,
     of_rows,
+    options_of,
     prepared,
     splitter,
     told,
@@ -286,15 +284,7 @@ def is_applied(split: dict[str, Any], name: str) -> bool:
 
 def main() -> None:
     """Print the table and, last, the JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two splits, eight trials; indicative")
-    parser.add_argument("--data", type=Path, help="keep the prepared dogs and their features here")
-    parser.add_argument("--jobs", type=int, default=usable_cores(), help="splits at a time")
-    options = parser.parse_args()
-    print(
-        f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__},"
-        f" Python {platform.python_version()}"
-    )
+    options = options_of(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         root = prepared(options.data or Path(temporary))
         fill_store(root)

@@ -84,9 +84,6 @@ from ray.tune.experiment import Trial
 from search.records.best import choose_best
 from search.records.ledger import TrialRecord
 from search.records.statuses import Status
-from search.schedulers.asha import make_scheduler
-from search.schedulers.searcher import AshaSearcher
-from search.study.choices import SAMPLER, SCHEDULER
 from search.study.space import Config, Space, distribution
 from tests.benchmarks import rivals, syne
 from tests.benchmarks.noisy_problems import ALL, FAMILIES, Problem, problem, tasks_of
@@ -100,28 +97,12 @@ from tests.benchmarks.noisy_rows import (
     print_table,
     read_rows,
 )
+from tests.benchmarks.search_quality import ours
 from tests.benchmarks.simulator import SimulatedTrial, Simulation
 
 WORKERS = 4
 Method = Callable[[Space, int, int], rivals.Pair]
 """Of the space, the epochs of a full training and the seed."""
-
-
-def ours(
-    space: Space, epochs: int, seed: int, sampler: str = SAMPLER, scheduler: str = SCHEDULER
-) -> rivals.Pair:
-    """The project's searcher and scheduler, with their defaults unless something else is named."""
-    searcher = AshaSearcher(
-        space,
-        metric=rivals.METRIC,
-        mode="max",
-        num_samples=100_000,
-        num_epochs=epochs,
-        seed=seed,
-        sampler=sampler,
-        scheduler=scheduler,
-    )
-    return searcher, make_scheduler(searcher)
 
 
 def flat(space: Space) -> Space:

@@ -69,6 +69,7 @@ import optuna
 from search.schedulers.asha import make_scheduler
 from search.schedulers.searcher import AshaSearcher
 from search.study.choices import SAMPLER, SCHEDULER
+from search.study.space import Space
 from tests.benchmarks import rivals, syne
 from tests.benchmarks.lcbench import EPOCHS, SPACE, LCBench, references, tasks
 from tests.benchmarks.shared import shared_data
@@ -83,14 +84,16 @@ RAY = "ray, grace 4"
 Method = Callable[[int], rivals.Pair]
 
 
-def ours(seed: int, sampler: str = SAMPLER, scheduler: str = SCHEDULER) -> rivals.Pair:
+def ours(
+    space: Space, epochs: int, seed: int, sampler: str = SAMPLER, scheduler: str = SCHEDULER
+) -> rivals.Pair:
     """The project's searcher and scheduler, with their defaults unless something else is named."""
     searcher = AshaSearcher(
-        SPACE,
+        space,
         metric=rivals.METRIC,
         mode="max",
         num_samples=100_000,
-        num_epochs=EPOCHS,
+        num_epochs=epochs,
         seed=seed,
         sampler=sampler,
         scheduler=scheduler,
@@ -101,10 +104,10 @@ def ours(seed: int, sampler: str = SAMPLER, scheduler: str = SCHEDULER) -> rival
 METHODS: dict[str, Method] = {
     RANDOM: partial(rivals.random_search, SPACE),
     RAY: partial(rivals.stock_ray, SPACE, epochs=EPOCHS, grace=4),
-    OURS: ours,
-    "project, tpe": partial(ours, sampler="tpe"),
-    "project, asha": partial(ours, scheduler="asha"),
-    "project, random": partial(ours, sampler="random"),
+    OURS: partial(ours, SPACE, EPOCHS),
+    "project, tpe": partial(ours, SPACE, EPOCHS, sampler="tpe"),
+    "project, asha": partial(ours, SPACE, EPOCHS, scheduler="asha"),
+    "project, random": partial(ours, SPACE, EPOCHS, sampler="random"),
     "optuna tpe": partial(rivals.optuna_tpe, SPACE),
     "optuna tpe+halving": partial(rivals.optuna_halving, SPACE),
     "ray, defaults": partial(rivals.stock_ray, SPACE, epochs=EPOCHS),
