@@ -7,6 +7,7 @@ with Ray 2.60). Run as a script, so that it imports nothing but psutil.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -41,14 +42,16 @@ def watched(session: str) -> Iterator[None]:
 
 
 def processes_of(session: str) -> list[psutil.Process]:
-    """Those that keep a file of the session's folder open, as all of Ray's do with their logs.
+    """Those that write to a file of the session's folder, as all of Ray's do to their logs.
 
-    Command lines do not tell: workers and agents change theirs.
+    Command lines do not tell: workers and agents change theirs. Who reads a log is left alone.
     """
+    inside = session + os.sep
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # gone, or somebody else's
-            if any(file.path.startswith(session) for file in process.open_files()):
+            files = (file for file in process.open_files() if file.path.startswith(inside))
+            if any(getattr(file, "mode", "a") != "r" for file in files):  # Linux alone tells it
                 found.append(process)
     return found
 

@@ -231,9 +231,13 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     started = start(data, results, *options)
     search_dir = results / "toy" / "one"
     wait_for_ends(search_dir, 1)
+    session = max(Path(get_default_ray_temp_dir()).glob(f"session_*_{started.pid}"))  # by time
+    (log, *_) = (session / "logs").glob("raylet.out")
+    with log.open():  # a reader of the logs, such as this process, is not one of Ray's
+        of_ray = processes_of(str(session))
+    assert len(of_ray) > 5
+    assert os.getpid() not in {process.pid for process in of_ray}
     time.sleep(random.Random(seed).uniform(0, 4))
-    (session,) = Path(get_default_ray_temp_dir()).glob(f"session_*_{started.pid}")
-    of_ray = processes_of(str(session))
     os.kill(started.pid, signal.SIGKILL)
     started.communicate()
     killed = load(search_dir)
@@ -243,7 +247,6 @@ def kill_and_resume(data: Path, results: Path, seed: int) -> None:
     assert before
     started_before = len(trace.read_text().splitlines())
     found = search(data, results, "--resume")
-    assert len(of_ray) > 5
     assert not psutil.wait_procs(of_ray, timeout=20)[1], "a process of Ray's outlives its driver"
     check_consistent(found, 12)
     assert before.items() <= ended(found).items()
