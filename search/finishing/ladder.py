@@ -26,8 +26,10 @@ class Step:
     applied: bool
     value: float | None = None
     """The mean metric with all that is applied so far and this step; None where it is not known."""
+    without: float | None = None
+    """The mean metric on the same images without this step."""
     gain: float | None = None
-    """By how much it is better than without this step."""
+    """By how much it is better with it."""
     standard_error: float | None = None
     """Of the gain, paired by images."""
     images: int = 0
@@ -36,9 +38,10 @@ class Step:
 
     def __str__(self) -> str:
         value = "" if self.value is None else f" {self.value:.4f}"
+        value += "" if self.without is None else f" ({self.without:.4f} without)"
         text = f"{self.name}{value}: {self.what}"
         if self.gain is not None:
-            text += f", better by {self.gain:.4f} +- {self.standard_error:.4f}"
+            text += f", {Difference(self.gain, self.standard_error or 0.0)}"
         if not self.applied:
             return f"{text}; not applied: {self.reason}"
         return f"{text}; {self.reason}" if self.reason else text
@@ -55,6 +58,7 @@ def step(
     if before is None:
         return Step(name, what, value=value, **more)
     gain = gain_of(after, before)
+    more["without"] = float(oriented(joined(before, folds).mean(), mode))
     return Step(name, what, value=value, gain=gain.mean, standard_error=gain.error, **more)
 
 

@@ -108,8 +108,8 @@ def test_the_temperature_is_fitted_after_averaging_by_hand() -> None:
 
 
 def test_without_folds_a_step_says_what_it_knows() -> None:
-    step = Step("averaged", "over all, judged on valid", True, 0.5, 0.01, 0.004)
+    step = Step("averaged", "over all, judged on valid", True, 0.5, 0.51, 0.01, 0.004)
     assert ladder_lines([step], "valid_loss") == [
-        "averaged 0.5000: over all, judged on valid, better by 0.0100 +- 0.0040"
+        "averaged 0.5000 (0.5100 without): over all, judged on valid, 0.0100 +- 0.0040 better"
     ]
     assert ladder_lines([], "valid_loss") == []
