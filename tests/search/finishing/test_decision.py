@@ -185,7 +185,8 @@ def test_the_command_tells_the_ladder_and_the_report_shows_it(assembled: Path) -
     metadata = json.loads((assembled / "retrain" / "metadata.json").read_text())
     assert "ladder by valid_loss on 1,433 images out of fold, each step judged on folds" in told
     for step in metadata["ladder"]:
-        assert f"  {step['name']} {step['value']:.4f}: " in told
+        without = "" if step["without"] is None else f" ({step['without']:.4f} without)"
+        assert f"  {step['name']} {step['value']:.4f}{without}: " in told
     plot = ladder(metadata["ladder"], "valid_loss")
     assert plot is not None
     assert list(plot.figure.data[0].y) == [step["name"] for step in metadata["ladder"]]
