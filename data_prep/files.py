@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MAX_NAME_BYTES = 200  # file systems allow 255; room for a suffix and for a name aside
 # A leading dot, a Windows drive, separators of either kind, control characters, line ends
 NOT_PLAIN = re.compile("^[.]|^[A-Za-z]:|[/\\\\\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -28,6 +30,17 @@ def is_plain_name(name: str) -> bool:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A full disk in the block is told with this path, where the system names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it replaces `path` when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     aside = Path(name)
     try:
-        yield aside
+        with naming(path):
+            yield aside
         aside.chmod(0o644)
         aside.replace(path)
     finally:
@@ -67,7 +81,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     remove_leftovers(folder)
     aside.mkdir(parents=True)
     try:
-        yield aside
+        with naming(folder):
+            yield aside
     except BaseException:
         remove_folder(aside)
         raise

@@ -13,9 +13,9 @@ import typer
 
 from search.cluster.options import Submission
 from search.command_line.home import settle_home
-from search.command_line.interrupts import exit_code, listening
+from search.command_line.interrupts import exit_code, listening, settled
 from search.command_line.parameters import RESULTS, Panels, Results, takes
-from search.errors import tell
+from search.errors import say_last, tell
 from search.finishing.options import (
     Confirming,
     Exporting,
@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if COMPLETION in os.environ:
         app(prog_name="resnet-tune")  # typer answers the shell, and exits
-    sys.exit(guarded(arguments, debug))
+    sys.exit(settled(guarded(arguments, debug)))
 
 
 def guarded(arguments: list[str], debug: bool) -> int:
@@ -235,13 +235,12 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except typer.Exit as done:
         return done.exit_code
     except (typer.Abort, KeyboardInterrupt) as stop:
-        sys.stderr.write("resnet-tune: interrupted\n")
+        say_last("resnet-tune: interrupted")
         return exit_code(stop)
     except SystemExit as stop:  # Ray, once imported, ends with the bare number at SIGTERM
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         return 128 + code if code == signal.SIGTERM else code
     except BrokenPipeError:  # whoever read our output has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
         if debug:

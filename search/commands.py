@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -238,8 +239,9 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
     found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code
-    with faults_logged(search_dir), reading(root):
-        address = request.ray_address
-        finish(found, study, load_prepared(root), address, wanted)
-    report([found.path], request.results, None)
+    rest = ["resnet-tune", "retrain", str(found.path), *words(steps, absolute=False)]
+    with faults_logged(search_dir), reading(root), console.goes_on_with(shlex.join(rest)):
+        finish(found, study, load_prepared(root), request.ray_address, wanted)
+    with console.goes_on_with(f"resnet-tune report {found.path}"):
+        report([found.path], request.results, None)
     return 0

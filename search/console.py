@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from search.command_line.interrupts import reader_has_gone
 from search.text import masked
 
 T = TypeVar("T")
@@ -25,11 +29,25 @@ PLAIN_PERIOD = 30.0  # seconds between two progress lines in a pipe
 
 
 class Terminal(Console):
-    """Where lines go; a pipe that its reader has closed is the caller's business."""
+    """Where lines go. A reader who has gone is a signal to end; from then on nothing is printed."""
 
     def on_broken_pipe(self) -> None:
         """Rich itself would exit with 1."""
-        raise BrokenPipeError
+        self.silence()
+        reader_has_gone()
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """A closed terminal, which the kernel also tells by SIGHUP, is an error of its own."""
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self.silence()
+
+    def silence(self) -> None:
+        """Print to nowhere."""
+        self.file = open(os.devnull, "w", encoding="utf-8")
 
 
 out = Terminal(highlight=False, soft_wrap=True)
@@ -44,6 +62,16 @@ def say(text: str) -> None:
 def notice(text: str) -> None:
     """Print one line about the work in progress to standard error."""
     err.print(masked(text), markup=False)
+
+
+@contextmanager
+def goes_on_with(command: str) -> Iterator[None]:
+    """Where a signal ends the block, the command is told that does what is left."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        notice(f"go on with: {command}")
+        raise
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:

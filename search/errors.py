@@ -10,10 +10,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from data_prep.files import FULL
 from search.text import masked
 
 ERRORS_LOG = "errors.log"
@@ -48,12 +49,15 @@ def mistake(error: BaseException) -> str | None:
     """
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        reason = os.strerror(error.errno)
+        if error.filename is None:
+            return f"{reason}; make room and start again"
+        return f"{error.filename}: {reason}; make room there and start again"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ValueError | OSError) and raised_by_us(error.__traceback__):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}; make room and start again"
     if isinstance(error, OSError) and error.errno == errno.ENOLCK:
         return f"{error.strerror}: the file system of the folder cannot lock files; use another"
     file = users_file(error.__traceback__)
@@ -130,5 +134,11 @@ def tell(error: Exception) -> int:
 
 def complain(text: str, code: int) -> int:
     """One line on standard error."""
-    sys.stderr.write(masked("resnet-tune: error: " + " ".join(text.split())) + "\n")
+    say_last("resnet-tune: error: " + " ".join(text.split()))
     return code
+
+
+def say_last(line: str) -> None:
+    """A line on standard error, where there is anybody left to read it."""
+    with suppress(OSError):
+        sys.stderr.write(masked(line) + "\n")

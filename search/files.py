@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from data_prep.files import write_text
+
+NO_ROOM = 2**16  # bytes: a disk with less is full
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,6 +43,21 @@ def strict(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    """What a library raises where the disk under `path` is full is the system's error, with it."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        full = f"os error {errno.ENOSPC}" in str(error)  # as Rust says it
+        if full or shutil.disk_usage(path.parent).free < NO_ROOM:
+            reason = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, reason, str(path)) from error
+        raise
 
 
 def clear_parts(folder: Path, name: str = "") -> None:

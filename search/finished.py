@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,7 +168,8 @@ def retrain(retraining: Retraining) -> None:
             seeds=retraining.seeds,
             ensemble=retraining.ensemble,
         )
-        finish(found, study, prepared, address, wanted)
+        with console.goes_on_with(masked(shlex.join(["resnet-tune", *sys.argv[1:]]))):
+            finish(found, study, prepared, address, wanted)
 
 
 def predict(prediction: Prediction) -> None:

@@ -147,6 +147,8 @@ def hurt(fault: str, loss: float) -> float:
         import torch  # here, and not above: see there
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if fault == "hang":
+        time.sleep(3600)
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     return loss

@@ -21,44 +21,24 @@ from trainables.state import TrainState
 WARM_UP = 3
 
 
-def train_step(
-    state: TrainState, inputs: Tensor, labels: Tensor, label_smoothing: float, at_once: int = 0
-) -> Tensor:
-    """One step, kernel by kernel; the batch's mean loss, on the device.
-
-    With `at_once` (images; 0: all) the gradients of so many at a time add up to the batch's.
-    """
+def train_step(state: TrainState, inputs: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """One step, kernel by kernel; the batch's mean loss, on the device."""
     state.optimizer.zero_grad(set_to_none=True)
-    pieces = [(inputs, labels)]
-    if at_once:
-        pieces = list(zip(inputs.split(at_once), labels.split(at_once), strict=True))
-    losses = []
-    for some, truth in pieces:
-        with state.machine.autocast():
-            loss = functional.cross_entropy(
-                state.network(some), truth, label_smoothing=label_smoothing
-            )
-        if len(pieces) > 1:
-            loss = loss * (len(truth) / len(labels))
-        state.scaler.scale(loss).backward()
-        losses.append(loss.detach())
+    with state.machine.autocast():
+        logits = state.network(inputs)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    state.scaler.scale(loss).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    return loss.detach()
 
 
 def stepper(state: TrainState, config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
     """What does the steps of this training: a function of inputs and labels, as `train_step`."""
-    eager = functools.partial(
-        train_step,
-        state,
-        label_smoothing=config.label_smoothing,
-        at_once=config.micro_batch_size,
-    )
-    if not state.machine.graphs or config.micro_batch_size:
-        return eager
+    if not state.machine.graphs:
+        return functools.partial(train_step, state, label_smoothing=config.label_smoothing)
     if state.step is None:
-        state.step = GraphedStep(eager)
+        state.step = GraphedStep(state, config.label_smoothing)
     return state.step
 
 
@@ -69,8 +49,8 @@ class GraphedStep:
     addresses of the state's tensors: one that has loaded others needs another graph.
     """
 
-    def __init__(self, eager: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.eager = eager
+    def __init__(self, state: TrainState, label_smoothing: float) -> None:
+        self.eager = functools.partial(train_step, state, label_smoothing=label_smoothing)
         self.shape: torch.Size | None = None
         self.steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None

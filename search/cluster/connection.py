@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,10 @@ WORKER_ENV = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
 }
-LOCAL_OBJECT_STORE = 256 * 2**20  # bytes; trials map files, almost nothing goes through the store
+LOCAL: dict[str, Any] = {
+    "include_dashboard": False,
+    "object_store_memory": 256 * 2**20,  # bytes; trials map files, almost nothing goes through it
+}
 PACKAGES = ("data_prep", "trainables", "search")
 ABOVE = Path(__file__).resolve().parents[2]  # the folder with these packages
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -64,27 +66,33 @@ def connected(address: str | None) -> Iterator[Cluster]:
     if local:
         folder = get_default_ray_temp_dir()
         advice = f"look at {folder}, or name another folder, not too long, by RAY_TMPDIR"
-    with environment_with(DRIVER_ENV), guarded() if local else joining() as extra:
-        with attached(address, local, extra, advice) as cluster:
-            yield cluster
+    with environment_with(DRIVER_ENV):
+        if not local:
+            read_again()  # a cluster that is there already keeps its own settings
+            with attached(address, advice, runtime_env()) as cluster:
+                yield cluster
+            return
+        with guarded() as private, watched(str(private.folder)) as tell:
+            env = {"env_vars": WORKER_ENV | {"TMPDIR": str(private.folder)}}
+            with attached(address, advice, env, tell, **LOCAL, **private.settings) as cluster:
+                yield cluster
 
 
 @contextmanager
-def joining() -> Iterator[dict[str, Any]]:
-    """A cluster that is there already keeps its own settings, which this process may read."""
-    read_again()
-    yield {}
+def attached(
+    address: str,
+    advice: str,
+    env: dict[str, Any],
+    tell: Callable[[str], None] = lambda session: None,
+    **settings: Any,
+) -> Iterator[Cluster]:
+    """The connection itself, to an address that has been looked at; `tell` is told its session.
 
-
-@contextmanager
-def attached(address: str, local: bool, extra: dict[str, Any], advice: str) -> Iterator[Cluster]:
-    """The connection itself, to an address that has been looked at."""
+    `env`: what every worker gets.
+    """
+    local = address == "local"
     if local:
-        extra = extra | {
-            "include_dashboard": False,
-            "object_store_memory": LOCAL_OBJECT_STORE,
-            "num_cpus": usable_cores(),
-        }
+        settings["num_cpus"] = usable_cores()
     try:
         # Ray puts the current folder first on its workers' sys.path
         with working_in(ABOVE), deaf_children():
@@ -92,8 +100,8 @@ def attached(address: str, local: bool, extra: dict[str, Any], advice: str) -> I
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=runtime_env(local),
-                **extra,
+                runtime_env=env,
+                **settings,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         what = (
@@ -102,12 +110,11 @@ def attached(address: str, local: bool, extra: dict[str, Any], advice: str) -> I
         raise ConnectionError(f"{what} ({first_line(error)}); {advice}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
-    session = str(context.address_info["session_dir"])
-    with watched(session) if local else contextlib.nullcontext():
-        try:
-            yield Cluster(local, first_nodes(), context.dashboard_url or "")
-        finally:
-            ray.shutdown()
+    try:
+        tell(str(context.address_info["session_dir"]))
+        yield Cluster(local, first_nodes(), context.dashboard_url or "")
+    finally:
+        ray.shutdown()
 
 
 @contextmanager
@@ -139,13 +146,13 @@ def knock(host: str, port: int) -> None:
     socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
 
 
-def runtime_env(local: bool) -> dict[str, Any]:
-    """What every worker gets: settings and, on nodes that may not have it, this project's own code.
+def runtime_env() -> dict[str, Any]:
+    """What every worker of a cluster gets: settings and, as nodes may not have it, our own code.
 
     A submitted job has the code in its working directory already.
     """
     env: dict[str, Any] = {"env_vars": WORKER_ENV}
-    if not local and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         env |= {"py_modules": [str(ABOVE / name) for name in PACKAGES], "excludes": ["__pycache__"]}
     return env
 

@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,19 @@ def set_variable(name: str, value: str | None) -> None:
         os.environ[name] = value
 
 
+@dataclass(frozen=True)
+class Private:
+    """Of a Ray of one's own."""
+
+    folder: Path
+    """For its token and the temporary files of its workers."""
+    settings: dict[str, Any]
+    """What `ray.init` needs."""
+
+
 @contextmanager
-def guarded() -> Iterator[dict[str, Any]]:
-    """While active, a Ray that is started is private; gives what `ray.init` needs for it.
+def guarded() -> Iterator[Private]:
+    """While active, a Ray that is started is private.
 
     The token lies in a file that only this user can read, in a folder that only this user can
     enter, and goes with the block. Ray's own `~/.ray` is not touched.
@@ -71,7 +82,7 @@ def guarded() -> Iterator[dict[str, Any]]:
         try:
             with environment_with(settings, override=True), one_machine():
                 read_again()
-                yield {"_node_ip_address": LOOPBACK}
+                yield Private(Path(folder), {"_node_ip_address": LOOPBACK})
         finally:
             read_again()  # before the file goes: threads of Ray that still end would look for it
 

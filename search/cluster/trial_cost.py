@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from search.study.study import Study
 from search.text import named
 from trainables.config import TrainConfig
 from trainables.reporting import STATE_FILE
+
+POLL = 0.2  # seconds between two looks at whether to stop
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,19 @@ def extremes(study: Study) -> dict[str, TrainConfig]:
     return {"baseline": study.config, **configs}
 
 
-def try_baseline(study: Study, data: NodeData, resources: dict[str, float]) -> None:
-    """One batch of the baseline where its trials will run.
+def try_baseline(
+    study: Study, data: NodeData, resources: dict[str, float], stop: Callable[[], bool]
+) -> None:
+    """One batch of the baseline where its trials will run, until `stop`.
 
     Raises UserError with its error; nothing is tried of a task that has no `load_data`.
     """
     if not hasattr(study.trainables, "load_data"):
         return
-    result = measure_on_cluster(study, data, resources, {"baseline": study.config})["baseline"]
+    configs = {"baseline": study.config}
+    result = measure_on_cluster(study, data, resources, configs, stop).get("baseline")
+    if result is None:
+        return
     if isinstance(result, str):
         raise UserError(
             f"one batch of the baseline fails where trials run: {result}"
@@ -93,8 +100,12 @@ def measure_on_cluster(
     data: NodeData,
     resources: dict[str, float],
     configs: Mapping[str, TrainConfig] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Measured | str]:
-    """Each configuration (`extremes`) with a trial's resources; a text where it failed."""
+    """Each configuration (`extremes`) with a trial's resources; a text where it failed.
+
+    Those that have not ended when `stop` says so are left out.
+    """
     kind = {"num_cpus": resources["CPU"], "num_gpus": resources["GPU"], "max_retries": 0}
     task = ray.remote(**kind)(one_batch)
     pending = {
@@ -103,6 +114,11 @@ def measure_on_cluster(
     }
     results: dict[str, Measured | str] = {}
     for name, reference in pending.items():
+        while not (ended := ray.wait([reference], timeout=POLL)[0]) and not stop():
+            pass
+        if not ended:
+            ray.cancel(reference, force=True)
+            continue
         try:
             results[name] = ray.get(reference)
         except ray.exceptions.RayError as error:

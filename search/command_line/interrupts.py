@@ -1,8 +1,14 @@
-"""The signals that end a command as Ctrl-C does: of a job's end, a closed terminal, and Slurm."""
+"""The signals that end a command as Ctrl-C does: of a job's end, a closed terminal, and Slurm.
+
+So does a pipe whose reader has gone. Python ignores the signal for that, SIGPIPE, as libraries
+write to sockets of their own; for what a command prints it is told to the handler of the others.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +69,27 @@ def deaf_children() -> Iterator[None]:
     finally:
         for kind, handled in before.items():
             signal.signal(kind, handled)
+
+
+def reader_has_gone() -> None:
+    """The pipe that this command prints to is closed: as if SIGPIPE had come.
+
+    Raises BrokenPipeError where there is nothing to put away.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or handler in (signal.default_int_handler, raise_interrupted):
+        raise BrokenPipeError
+    handler(signal.SIGPIPE, None)
+
+
+def settled(code: int) -> int:
+    """The exit code, once Python's own last flush cannot fail and change it."""
+    for number, stream in enumerate((sys.stdout, sys.stderr), start=1):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # its reader has gone; it is closed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return code
 
 
 def exit_code(error: BaseException) -> int:

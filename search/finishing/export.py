@@ -20,7 +20,7 @@ from data_prep.decode_files import as_arrays, decode_usable
 from data_prep.files import replacing
 from data_prep.pack import ImageArrays
 from search.errors import UsageError, UserError
-from search.files import clear_parts, read_json
+from search.files import clear_parts, read_json, told_if_full
 from search.finishing.calibrate import recorded_temperature
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
@@ -156,7 +156,8 @@ def both(path: Path) -> Iterator[tuple[Path, Path]]:
 def write(chosen: Format, name: str, network: nn.Module, images: Tensor, path: Path) -> None:
     """Raises UserError, one line, where the format's writer cannot."""
     try:
-        chosen.write(network, images, path)
+        with told_if_full(path):
+            chosen.write(network, images, path)
     except OSError:  # a full disk
         raise
     except Exception as error:  # exporters raise whatever they like

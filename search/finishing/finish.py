@@ -6,10 +6,13 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.addresses import RAY_CLIENT
-from search.errors import UsageError
+from search.cluster.node_probe import free_bytes
+from search.errors import UsageError, UserError
 from search.files import clear_parts, read_json, write_json
 from search.finishing.away import Files, away, contents
 from search.finishing.decision import decide
@@ -24,6 +27,8 @@ from search.study.study import Study
 from search.text import duration
 
 RETRAIN = "retrain"
+PARAMETER_BYTES = 4  # in model.safetensors
+ROOM = 2**19  # bytes of all that is written beside the model
 
 
 def finish(
@@ -43,6 +48,7 @@ def finish(
         console.notice(line)
     if wanted.calibrate and found.metric == "valid_loss":
         console.notice(str(recipe.calibration))
+    check_room(found, recipe)
     console.notice(forecast(found, recipe, address))
     predictions = None
     if address is None:
@@ -61,6 +67,18 @@ def finish(
     if score:
         write_json(folder / "metadata.json", {**metadata, "score": score})
         console.say(score + (f" ({study.caveat})" if study.caveat else ""))
+
+
+def check_room(found: Search, recipe: Recipe) -> None:
+    """Raise UserError where the disk has no room for the models: before they are trained."""
+    each = [found.records[m.trial_id].facts.get("num_parameters") for m in recipe.members]
+    needed = sum(PARAMETER_BYTES * count for count in each if count) + ROOM
+    free = free_bytes(found.path)
+    if free < needed:
+        raise UserError(
+            f"{found.path}: {decimal(free)} free, and the model with what belongs to it needs"
+            f" {decimal(needed)}; make room there and start again"
+        )
 
 
 def told(recipe: Recipe) -> str:

@@ -16,7 +16,7 @@ from safetensors.torch import save_model
 from data_prep.digests import write_digests
 from data_prep.files import whole_folder
 from search.console import notice
-from search.files import write_json
+from search.files import told_if_full, write_json
 from search.finishing.choice import trial_config
 from search.finishing.decision import decide
 from search.finishing.inputs import Inputs
@@ -82,7 +82,8 @@ def train_into(
     several = len(recipe.members) > 1
     for number, trained in enumerate(train_members(search, study, data_dir, recipe, track), 1):
         path = folder / numbered(MODEL, number)
-        save_model(trained.model, str(path), saved_metadata(study, trained.config))
+        with told_if_full(path):
+            save_model(trained.model, str(path), saved_metadata(study, trained.config))
         write_json(folder / numbered(CONFIG, number), dataclasses.asdict(trained.config))
         members = [recipe.members.index(member) for member in trained.members]
         models.append({"file": path.name, "weight": trained.weight, "members": members})

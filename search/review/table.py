@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -52,7 +53,10 @@ def print_trials(
     try:
         sys.stdout.write(text.encode(encoding, errors="backslashreplace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        # `| head` has seen enough, or the terminal is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

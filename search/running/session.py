@@ -142,7 +142,7 @@ def drive(
         ):
             untried = not (options.no_trial_batch or options.pack_gpus or got_on(ledger))
             if untried and not budget.stop_all():
-                try_baseline(study, place.data, place.resources)
+                try_baseline(study, place.data, place.resources, budget.stop_all)
             if not budget.stop_all():
                 fit(study, search_dir, options, place, ledger, budget)
         status = "interrupted" if budget.reason else "finished"

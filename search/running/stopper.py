@@ -68,6 +68,8 @@ class Budget(Stopper):  # type: ignore[misc]
     def handle(self, number: int, frame: FrameType | None) -> None:
         """A signal: the first one stops the search cleanly, the second one at once."""
         if self.signalled:
+            if number == signal.SIGPIPE:  # Ctrl-C has ended its reader as well
+                return
             os._exit(128 + number)
         self.signalled = True
         self.reason = INTERRUPTED + signal.Signals(number).name

@@ -1,4 +1,7 @@
-"""Every file of a finished search damaged, one at a time: the right result, or a line about it."""
+"""Every file of a finished search, and of its data, damaged: the right result, or a line about it.
+
+One at a time; a finished training is never thrown away for a file beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ from pathlib import Path
 import pytest
 
 from search.cli import guarded
+from search.records.search import load
 from tests.commands import RAY_WARNS, resnet_tune
 
 pytestmark = RAY_WARNS
 
 Damage = Callable[[Path], None]
+PLAIN = [w for s in ("sampler=random", "scheduler=none", "width=8") for w in ("--set", s)]
+PLAIN += ["--no-trial-batch", "--no-confirm"]
 
 
 def emptied(path: Path) -> None:
@@ -57,11 +63,16 @@ def a_loop(path: Path) -> None:
 DAMAGES: list[Damage] = [emptied, cut, overwritten, changed, a_folder, removed, a_loop]
 READING = ("trials --format json", "report", "predict")
 WORKING = ("export --format safetensors", "reproduce --trial t0001", "retrain")
+ON_RAY = ("confirm --folds 3", "search --num-samples 4", "run --num-samples 4")
 RESULTS = {
     "predict": "submission.csv",
     "retrain": "submission.csv",
+    "run": "submission.csv",
     "export": "export/model.safetensors",
 }
+OF_DATA = (
+    "*.csv *.txt *.json SHA256SUMS packed/* .prepare/* train/0/1*.png test/unknown/1.png".split()
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +90,31 @@ def outcome(command: str, search_dir: Path, data: Path) -> tuple[int, str, bytes
     """Exit code, what was said, and the result that people use."""
     name, *options = command.split()
     where = [] if name in ("trials", "report") else ["--data", str(data)]
+    words = [name, str(search_dir)]
+    if name in ("search", "run"):
+        words = [name, "digits", "--name", "one", "--resume", *PLAIN]
+        where += ["--results", str(search_dir.parents[1])]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = guarded([name, str(search_dir), *options, *where], debug=False)
+        code = guarded([*words, *options, *where], debug=False)
     file = search_dir / RESULTS.get(name, "")
     result = file.read_bytes() if file.is_file() else b""
     if name == "trials":
         result = out.getvalue().encode()
+    if name in ("search", "confirm") and code == 0:
+        result = "\n".join(numbers(search_dir)).encode()
     return code, out.getvalue() + err.getvalue(), result
+
+
+def numbers(search_dir: Path) -> list[str]:
+    """All that is known of the trials and of the runs again, but for times."""
+    found = load(search_dir)
+    records = [*found.records.values(), *(found.runs.records.values() if found.runs else ())]
+    return [
+        f"{r.trial_id} {r.status} {e} {row['valid_loss']} {row['valid_acc']}"
+        for r in records
+        for e, row in sorted(r.history.items())
+    ]
 
 
 def files(search_dir: Path) -> list[Path]:
@@ -149,5 +177,86 @@ def test_every_damage_of_every_file(
     wrong = [
         attack(command, file, damage, whole, tmp_path / str(number), expected)
         for number, file in enumerate(files(whole))
+    ]
+    assert "\n".join(filter(None, wrong)) == ""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+@pytest.mark.parametrize("command", ON_RAY)
+def test_one_damage_of_each_file_before_ray(command: str, whole: Path, tmp_path: Path) -> None:
+    expected = undamaged(command, whole, tmp_path / "undamaged")
+    drawn = random.Random(command)
+    wrong = [
+        attack(command, file, drawn.choice(DAMAGES), whole, tmp_path / str(number), expected)
+        for number, file in enumerate(files(whole))
+    ]
+    assert "\n".join(filter(None, wrong)) == ""
+
+
+def data_files(root: Path) -> list[Path]:
+    """Those of prepared data, of the images a few; relative."""
+    found = (path for pattern in OF_DATA for path in sorted(root.glob(pattern)) if path.is_file())
+    return [path.relative_to(root) for path in found if "lock" not in path.name]
+
+
+def attack_data(
+    command: str, file: Path, damage: Damage, whole: Path, place: Path, expected: bytes
+) -> str | None:
+    """The same for a file of the prepared data."""
+    copy, data = place / "digits" / "one", place / "data"
+    shutil.copytree(whole, copy)
+    shutil.copytree(whole.parents[2] / "data", data)
+    (copy / "submission.csv").unlink()
+    damage(data / "digits" / file)
+    code, said, result = outcome(command, copy, data)
+    shutil.rmtree(data)
+    case = f"{command}, {file} {damage.__name__}: "
+    if "fault of the program" in said or "Traceback" in said:
+        return f"{case}{said}"
+    named = file.name in said or (file.parts[0] == "packed" and "packed" in said)
+    if code == 0 and result != expected:
+        return f"{case}another result: {said}"
+    if code != 0 and not named:
+        return f"{case}exit {code} without its name: {said}"
+    return None
+
+
+@pytest.mark.slow
+def test_one_damage_of_each_file_of_the_data(whole: Path, tmp_path: Path) -> None:
+    expected = undamaged("predict", whole, tmp_path / "undamaged")
+    drawn = random.Random(0)
+    wrong = [
+        attack_data("predict", file, drawn.choice(DAMAGES), whole, tmp_path / str(n), expected)
+        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
+    ]
+    assert len(wrong) > 12
+    assert "\n".join(filter(None, wrong)) == ""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("command", ["predict", "retrain"])
+def test_every_damage_of_every_file_of_the_data(
+    command: str, damage: Damage, whole: Path, tmp_path: Path
+) -> None:
+    expected = undamaged(command, whole, tmp_path / "undamaged")
+    wrong = [
+        attack_data(command, file, damage, whole, tmp_path / str(n), expected)
+        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
+    ]
+    assert "\n".join(filter(None, wrong)) == ""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_damaged_data_before_a_run(whole: Path, tmp_path: Path) -> None:
+    """`run` prepares first, which makes damaged files again."""
+    expected = undamaged(ON_RAY[2], whole, tmp_path / "undamaged")
+    drawn = random.Random(1)
+    wrong = [
+        attack_data(ON_RAY[2], file, drawn.choice(DAMAGES), whole, tmp_path / str(n), expected)
+        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
     ]
     assert "\n".join(filter(None, wrong)) == ""

@@ -1,0 +1,160 @@
+"""Two commands at work on one search at once: the result is that of one of them, whole."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from search.finishing.retrained import load_models
+from search.study.loading import load_study
+from tests.campaign import commands, stage_for
+from tests.stage import GONE, Command, Ended, Stage, left
+
+SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "600"))
+SEED = int(os.environ.get("RESNET_TUNE_SEED", "1"))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Where the commands work."""
+    with stage_for(tmp_path_factory.mktemp("two")) as made:
+        yield made
+
+
+def together(
+    stage: Stage, state: str, pair: list[list[str]], delay: float, names: list[str]
+) -> list[Ended]:
+    """Two commands, the second so many seconds after the first; how they ended."""
+    stage.restore(state)
+    begun = []
+    for number, (words, name) in enumerate(zip(pair, names, strict=True)):
+        time.sleep(delay * number)
+        command = Command(name, words, "", lambda work, out: None)
+        begun.append(stage.start([*words, *stage.folders_of(command)]))
+    ended = [one.wait(300) for one in begun]
+    for running in begun:
+        assert left(running.mark, GONE) == [], "processes that outlive their command"
+    for one in ended:
+        assert one.code is not None, f"it hangs: {one.err}"
+        assert "Traceback" not in one.err, one.err
+        assert "fault of the program" not in one.err, one.err
+        assert one.code == 0 or one.error, one.err
+    return ended
+
+
+def words_of(stage: Stage, name: str) -> list[str]:
+    """A command of the campaign."""
+    return list(commands(stage.work)[name].words)
+
+
+def whole_model(stage: Stage) -> set[str]:
+    """Which trials the model in `retrain/` is made of, once all its files fit each other."""
+    search_dir = stage.work / "results" / "digits" / "one"
+    load_models(search_dir, load_study("digits"), stage.work / "data" / "digits")
+    said = json.loads((search_dir / "retrain" / "metadata.json").read_text())
+    assert [p.name for p in search_dir.iterdir() if p.name.startswith(".retrain.")] == [
+        ".retrain.lock"
+    ]
+    return {member["trial_id"] for member in said["members"]}
+
+
+def two_retrainings(stage: Stage, delay: float) -> None:
+    """Of different trials: model and submission are those of the same one."""
+    retrain = words_of(stage, "retrain")
+    pair = [[*retrain, "--trial", f"t000{number}"] for number in (1, 2)]
+    ended = together(stage, "confirmed", pair, delay, ["retrain", "retrain"])
+    assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
+    assert len(whole_model(stage)) == 1
+    result = stage.work / "results" / "digits" / "one" / "submission.csv"
+    found = result.read_bytes()
+    predicted = stage.run(commands(stage.work)["predict"])[0]
+    assert predicted.code == 0, predicted.err
+    assert result.read_bytes() == found, "the submission is not that of the model"
+
+
+def two_alike(stage: Stage, name: str, delay: float) -> None:
+    """The same command twice: what one of them alone comes to."""
+    command = commands(stage.work)[name]
+    stage.undisturbed(command)
+    ended = together(stage, command.before, [list(command.words)] * 2, delay, [name] * 2)
+    assert 0 in [one.code for one in ended], [one.err for one in ended]
+    for one in ended:
+        if one.code == 0:
+            stage.check(command, one)
+        else:
+            assert str(stage.work) in one.error, one.error
+
+
+def beside(stage: Stage, one: str, other: str, state: str, delay: float) -> None:
+    """Different commands: each ends well, or is refused; then both come to what they should."""
+    pair = [words_of(stage, one), words_of(stage, other)]
+    ended = together(stage, state, pair, delay, [one, other])
+    assert 0 in [done.code for done in ended], [done.err for done in ended]
+    for name in (one, other):
+        stage.finish(commands(stage.work)[name])
+    whole_model(stage)
+
+
+@pytest.mark.slow
+def test_two_retrainings_leave_the_model_and_the_submission_of_one(stage: Stage) -> None:
+    two_retrainings(stage, 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["predict", "export", "report"])
+def test_two_that_write_the_same_file_leave_one_of_them(stage: Stage, name: str) -> None:
+    two_alike(stage, name, 0.0)
+
+
+@pytest.mark.slow
+def test_of_two_searches_of_one_name_one_is_refused(stage: Stage) -> None:
+    two_alike(stage, "search", 0.0)
+
+
+BESIDE = [
+    ("confirm", "retrain", "confirmed"),
+    *(("resume", name, "retrained") for name in ("retrain", "report", "confirm")),
+    *(("retrain", name, "retrained") for name in ("predict", "export", "report")),
+]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SECONDS + 600)
+def test_two_at_once_at_many_moments(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    attacks: dict[str, Callable[[float], None]] = {
+        "retrain, retrain": partial(two_retrainings, stage),
+        **{
+            f"{name}, {name}": partial(two_alike, stage, name)
+            for name in ("predict", "export", "report", "prepare", "search", "resume", "confirm")
+        },
+        **{
+            f"{one}, {other}": partial(beside, stage, one, other, state)
+            for one, other, state in BESIDE
+        },
+    }
+    begun, done, wrong = time.monotonic(), 0, []
+    for seed in itertools.count(SEED):
+        rng = random.Random(seed)
+        for name, act in attacks.items():
+            if time.monotonic() - begun > SECONDS:
+                break
+            try:
+                act(rng.choice([0.0, rng.uniform(0, 4)]))
+            except AssertionError as error:
+                wrong.append(f"{name} {seed}: {str(error)[:3000]}")
+            done += 1
+        else:
+            continue
+        break
+    minutes = (time.monotonic() - begun) / 60
+    with capsys.disabled():
+        sys.stdout.write(f"\ntwo at once: {done} cases, {minutes:.1f} min, {len(wrong)} wrong\n")
+    assert wrong == []
