@@ -10,7 +10,14 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from trainables.backbones.specs import SIZES, checked_backbone, checked_weights
@@ -36,6 +43,9 @@ class TrainConfig:
 
     batch_size: Annotated[int, Field(ge=1), Unit("images")] = 128
     """Images in a training step. An epoch's last batch is smaller where it must be."""
+    micro_batch_size: Annotated[int, Field(ge=0), Unit("images")] = 0
+    """Images of a step that are in memory at once, their gradients added up; 0: the whole batch.
+    Batch norms that are trained see so many at a time."""
     eval_batch_size: Annotated[int, Field(ge=1), Unit("images")] = 500
     """Images in an evaluation batch: speed and memory, not results."""
     num_epochs: Annotated[int, Field(ge=1), Unit("epochs")] = 20
@@ -141,10 +151,10 @@ class DogBreedConfig(TrainConfig):
     """Disk for what the stages before the unfrozen ones make of images and views, which is then
     computed once: a size (`5GB`), `none`, or `auto`: 20 GB if twice as much is free. Speed, not
     results. A setting of the study."""
-    backbone: str = "resnet34"
+    backbone: Annotated[str, AfterValidator(checked_backbone)] = "resnet34"
     """Classification model whose last layer is linear, of torchvision or `timm/NAME`; NAME@SIZE at
     an image size of its own; several joined by +, their features one after another."""
-    weights: str = "imagenet"
+    weights: Annotated[str, AfterValidator(checked_weights)] = "imagenet"
     """`imagenet` (downloaded), a name such as IMAGENET1K_V1, `random`, or a .pth, .pt or
     .safetensors file; for one of several networks NAME:VALUE, separated by commas. A setting of the
     study."""
@@ -181,12 +191,6 @@ class DogBreedConfig(TrainConfig):
             raise ValueError(f"{name} needs a single network, not backbone={self.backbone}")
         return self
 
-    @field_validator("backbone")
-    @classmethod
-    def known_backbone(cls, text: str) -> str:
-        """Names that torchvision or timm know."""
-        return checked_backbone(text)
-
     @field_validator("cache_prefix")
     @classmethod
     def known_size(cls, text: str) -> str:
@@ -194,12 +198,6 @@ class DogBreedConfig(TrainConfig):
         if text not in ("auto", "none"):
             size_in_bytes(text)
         return text
-
-    @field_validator("weights")
-    @classmethod
-    def absolute_weights(cls, text: str) -> str:
-        """Files' paths, made absolute: trials run in other folders."""
-        return checked_weights(text)
 
     @field_validator("image_size")
     @classmethod

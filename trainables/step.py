@@ -21,24 +21,44 @@ from trainables.state import TrainState
 WARM_UP = 3
 
 
-def train_step(state: TrainState, inputs: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """One step, kernel by kernel; the batch's mean loss, on the device."""
+def train_step(
+    state: TrainState, inputs: Tensor, labels: Tensor, label_smoothing: float, at_once: int = 0
+) -> Tensor:
+    """One step, kernel by kernel; the batch's mean loss, on the device.
+
+    With `at_once` (images; 0: all) the gradients of so many at a time add up to the batch's.
+    """
     state.optimizer.zero_grad(set_to_none=True)
-    with state.machine.autocast():
-        logits = state.network(inputs)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    state.scaler.scale(loss).backward()
+    pieces = [(inputs, labels)]
+    if at_once:
+        pieces = list(zip(inputs.split(at_once), labels.split(at_once), strict=True))
+    losses = []
+    for some, truth in pieces:
+        with state.machine.autocast():
+            loss = functional.cross_entropy(
+                state.network(some), truth, label_smoothing=label_smoothing
+            )
+        if len(pieces) > 1:
+            loss = loss * (len(truth) / len(labels))
+        state.scaler.scale(loss).backward()
+        losses.append(loss.detach())
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return loss.detach()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
 def stepper(state: TrainState, config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
     """What does the steps of this training: a function of inputs and labels, as `train_step`."""
-    if not state.machine.graphs:
-        return functools.partial(train_step, state, label_smoothing=config.label_smoothing)
+    eager = functools.partial(
+        train_step,
+        state,
+        label_smoothing=config.label_smoothing,
+        at_once=config.micro_batch_size,
+    )
+    if not state.machine.graphs or config.micro_batch_size:
+        return eager
     if state.step is None:
-        state.step = GraphedStep(state, config.label_smoothing)
+        state.step = GraphedStep(eager)
     return state.step
 
 
@@ -49,8 +69,8 @@ class GraphedStep:
     addresses of the state's tensors: one that has loaded others needs another graph.
     """
 
-    def __init__(self, state: TrainState, label_smoothing: float) -> None:
-        self.eager = functools.partial(train_step, state, label_smoothing=label_smoothing)
+    def __init__(self, eager: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.eager = eager
         self.shape: torch.Size | None = None
         self.steps = 0
         self.graph: torch.cuda.CUDAGraph | None = None

@@ -79,6 +79,14 @@ def test_kept_activations_change_no_loss(
     check_equal(train(dogs, dataclasses.replace(kept, seed=1, dropout=0.0)), wanted)
 
 
+def test_gradients_of_pieces_add_up_to_those_of_the_batch(dogs: Path, make: Make) -> None:
+    whole = make(freeze_norms=True, dropout=0.0, label_smoothing=0.1, batch_size=7)
+    wanted = train(dogs, whole)
+    assert wanted[-1]["train_loss"] != wanted[0]["train_loss"]
+    for images in (1, 3, 100):
+        check_equal(train(dogs, dataclasses.replace(whole, micro_batch_size=images)), wanted)
+
+
 def test_a_network_of_timm_is_cut_too(dogs: Path, tmp_path: Path) -> None:
     config = small_config(
         tiny_weights(tmp_path, EFFICIENTNET).partition(":")[2],
