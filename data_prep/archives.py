@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
+import errno
+import lzma
+import os
 import queue
 import shutil
 import stat
-import tarfile
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -21,11 +22,16 @@ from py7zr.io import Py7zIO, WriterFactory
 
 from data_prep.encoding import decode_table
 from data_prep.progress import Track
+from data_prep.tar_members import TarArchive
 
 UTF8_FLAG = 0x800  # of a member of a zip archive: its name is UTF-8
 CHUNK = 1 << 20  # bytes
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", ".7z", *TAR_SUFFIXES)
+DAMAGED = (  # what reading a damaged member raises
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(NotImplementedError, OverflowError, ValueError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ class Member:
     is_link: bool
 
 
-Choose = Callable[[Sequence[Member]], tuple[Mapping[str, Path], list[str]]]
-"""Members -> their files to write, and those left packed with the reason."""
+Choose = Callable[[Sequence[Member]], tuple[Mapping[int, Path], list[str]]]
+"""Members -> their files to write, by their place, and those left packed with the reason."""
 
 
 def is_archive(name: str) -> bool:
@@ -50,6 +56,14 @@ def bare_name(archive: Path) -> str:
     """The archive's name without its suffix: `train` of `train.tar.gz`."""
     suffixes = [suffix for suffix in SUFFIXES if archive.name.lower().endswith(suffix)]
     return archive.name[: -max(map(len, suffixes), default=0) or None]
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error is no damage of the archive, which libraries tell without a number.
+
+    Only of a place that cannot be, to which a damaged archive sends them, the system speaks.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def read_archive(
@@ -74,19 +88,20 @@ def unpack_zip(
     """Unpack a zip archive; a damaged member is left packed."""
     with zipfile.ZipFile(archive) as opened:
         infos = [info for info in opened.infolist() if not info.is_dir()]
-        by_name = dict(zip(member_names(archive, infos, encoding), infos, strict=True))
         members = [
             Member(name, info.file_size, stat.S_ISLNK(info.external_attr >> 16))
-            for name, info in by_name.items()
+            for name, info in zip(member_names(archive, infos, encoding), infos, strict=True)
         ]
         targets, left = choose(members)
-        for name, path in track(targets.items(), len(targets), f"unpack {archive.name}"):
+        for place, path in track(targets.items(), len(targets), f"unpack {archive.name}"):
             try:
-                with opened.open(by_name[name]) as packed, path.open("wb") as file:
+                with opened.open(infos[place]) as packed, path.open("wb") as file:
                     shutil.copyfileobj(packed, file, CHUNK)
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                path.unlink()
-                left.append(f"{archive.name}: {name!r}: damaged ({error})")
+            except (*DAMAGED, OSError) as error:
+                if is_of_the_disk(error):
+                    raise
+                path.unlink(missing_ok=True)
+                left.append(f"{archive.name}: {members[place].name!r}: damaged ({error})")
     return left
 
 
@@ -112,27 +127,17 @@ def member_names(
 
 def unpack_tar(archive: Path, choose: Choose, track: Track) -> list[str]:
     """Unpack a tar archive, compressed or not."""
-    with open_tar(archive) as opened:
-        infos = [info for info in opened.getmembers() if not info.isdir()]
-        members = [Member(info.name, info.size, not info.isreg()) for info in infos]
-        targets, left = choose(members)
-        wanted = [info for info in infos if info.name in targets and info.isreg()]
-        for info in track(wanted, len(wanted), f"unpack {archive.name}"):
-            packed = opened.extractfile(info)
+    with TarArchive.open(archive) as opened:
+        infos = opened.files(archive)
+        targets, left = choose([Member(i.name, i.size, not i.isreg()) for i in infos])
+        for place, path in track(targets.items(), len(targets), f"unpack {archive.name}"):
+            packed = opened.extractfile(infos[place])
             assert packed is not None
-            with packed, targets[info.name].open("wb") as file:
+            with packed, path.open("wb") as file:
                 shutil.copyfileobj(packed, file, CHUNK)
+        if not opened.ended:
+            left.append(f"{archive.name}: no mark of its end: perhaps it is not whole")
     return left
-
-
-@contextmanager
-def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The opened archive; a damaged compressed one is a tar error, not one of the disk."""
-    try:
-        with tarfile.open(archive) as opened:
-            yield opened
-    except gzip.BadGzipFile as error:
-        raise tarfile.ReadError(str(error)) from None
 
 
 def unpack_7z(archive: Path, choose: Choose, track: Track) -> list[str]:
@@ -145,7 +150,7 @@ def unpack_7z(archive: Path, choose: Choose, track: Track) -> list[str]:
             if not info.is_directory
         ]
         targets, left = choose(members)
-        writers = Writers(targets)
+        writers = Writers({members[place].name: path for place, path in targets.items()})
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(extract, opened, writers)
             try:
@@ -189,10 +194,10 @@ class Writers(WriterFactory):  # type: ignore[misc]
         if self.stopped:
             raise EOFError("stopped")
         self.close()
-        if filename not in self.targets:
-            raise py7zr.exceptions.Bad7zFile(f"unexpected member {filename}")
-        self.file = self.targets[filename].open("wb")
-        self.begun.put(filename)
+        path = self.targets.pop(filename, None)  # a second one of a name is another's
+        self.file = open(os.devnull if path is None else path, "wb")
+        if path is not None:
+            self.begun.put(filename)
         return MemberFile(self.file)
 
     def close(self) -> None:

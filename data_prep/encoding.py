@@ -28,8 +28,11 @@ BOMS = {  # the longer of two that begin alike first
 SURE = 0.95  # share of the likelihood that one reading must have
 PLAUSIBLE = 1e-5  # mean likelihood of a character below which a reading is none
 MAX_WORDS = 2000  # of different words that are weighed
+MAX_WORD = 200  # bytes of a word that is weighed: a longer one is no label and no name
+MAX_WEIGHED = 1 << 18  # bytes of lines that are looked at for that
 CELL_END = re.compile(r"[,;\t|\r\n\"]+")
-WORD = re.compile(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*")
+WORD = re.compile(r"[^\s,;|\"]+")
+BYTES_WORD = re.compile(WORD.pattern.encode())
 
 
 class UnknownEncoding(ValueError):
@@ -99,10 +102,11 @@ def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, 
     """
     names: dict[str, str] = {}
     likelihoods: dict[str, float] = {}
+    weighed = telling(data)
     for name, weigh in ENCODINGS.items():
         text = decoded(data, name)
         if text is not None:
-            found = likelihood(text, weigh) + math.log(SELDOM.get(name, 1))
+            found = likelihood(decoded(weighed, name) or "", weigh) + math.log(SELDOM.get(name, 1))
             if found > likelihoods.get(text, -math.inf):  # two encodings may read the same
                 names[text], likelihoods[text] = name, found
     ranked = sorted(names, key=lambda text: -likelihoods[text])
@@ -114,6 +118,20 @@ def decode_local(data: bytes, path: object, known: Iterable[str]) -> tuple[str, 
         f"{path} is not UTF-8 and its encoding cannot be told ({readings or 'none fits'}):"
         " name it with --encoding"
     )
+
+
+def telling(data: bytes) -> bytes:
+    """Lines with more than ASCII in them, without words of any length; the same for all readings.
+
+    They are cut at bytes that are no part of a letter in any of the encodings.
+    """
+    found, left = [], MAX_WEIGHED
+    for line in data.splitlines():
+        if not line.isascii() and left > 0:
+            kept = BYTES_WORD.sub(lambda w: w[0] if len(w[0]) <= MAX_WORD else b"", line)
+            found.append(kept)
+            left -= len(kept)
+    return b"\n".join(found)
 
 
 def best_known(texts: Sequence[str], known: Iterable[str]) -> str | None:
@@ -141,13 +159,13 @@ def surely_best(ranked: Sequence[str], likelihoods: Mapping[str, float]) -> str 
 
 def odd_words(text: str) -> list[str]:
     """Words that are not plain ASCII, each once."""
-    return sorted(set(WORD.findall(text)))[:MAX_WORDS]
+    words = {found[0] for found in WORD.finditer(text) if not found[0].isascii()}
+    return sorted(words)[:MAX_WORDS]
 
 
 def first_word(text: str) -> str:
     """The first word that is not plain ASCII, by which a reader tells a right reading."""
-    found = WORD.search(text)
-    return found.group()[:20] if found else ""
+    return next((w[0][:20] for w in WORD.finditer(text) if not w[0].isascii()), "")
 
 
 def likelihood(text: str, weigh: Callable[[str, str], float]) -> float:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+RATIO, LEAST = 200, 1 << 30  # an archive's content over its size; bytes that any may hold
 MAX_NAME_BYTES = 200  # file systems allow 255; room for a suffix and for a name aside
 # A leading dot, a Windows drive, separators of either kind, control characters, line ends
 NOT_PLAIN = re.compile("^[.]|^[A-Za-z]:|[/\\\\\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -27,6 +29,20 @@ def is_plain_name(name: str) -> bool:
         return len(name.encode("utf-8")) <= MAX_NAME_BYTES
     except UnicodeEncodeError:  # lone surrogates: bytes that are no text
         return False
+
+
+def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
+    """A file's bytes. Raises OSError; ValueError for no regular file, or one above `most` bytes.
+
+    Asked of the file system first: a pipe would wait for ever, a device or a sparse file never end.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("no regular file")
+    if status.st_size > most:
+        raise ValueError(f"{status.st_size:,} bytes are too many: at most {most:,}")
+    with open(path, "rb") as file:
+        return file.read(status.st_size)
 
 
 @contextmanager
@@ -66,8 +82,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Readable JSON text, a line end last."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    """Readable JSON text, a line end last; bytes that are no text, of a name, are escaped."""
+    return printable(json.dumps(value, indent=1, ensure_ascii=False)) + "\n"
+
+
+def from_json(text: str) -> Any:
+    """The value. Raises ValueError for what is no JSON, or nested without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def printable(text: str) -> str:
+    """The text as any file can hold it: lone surrogates are escaped, as JSON reads them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def most_bytes(archive: Path) -> int:
+    """What an archive may unpack to; images are compressed already, so more is a bomb."""
+    return max(LEAST, RATIO * archive.stat().st_size)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_prep.files import printable
 from data_prep.image_names import stem, suffix
 from data_prep.safe_names import is_line
 
@@ -97,8 +98,3 @@ def is_empty(folder: os.DirEntry[str]) -> bool:
 def is_visible(path: str) -> bool:
     """Whether no part of the path is hidden, and it is one line of text."""
     return is_line(path) and not any(part.startswith(".") for part in path.split("/"))
-
-
-def printable(name: str) -> str:
-    """The name as text that any file can hold."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

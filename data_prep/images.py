@@ -7,7 +7,6 @@ animation the first frame, what is transparent shown on white, and deep greys sc
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
+
+from data_prep.files import read_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # no EPS: Pillow would start Ghostscript
 MAX_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs, 256 MiB of RGB
@@ -26,17 +27,8 @@ RULES = 2  # version of the decoding; 1 was Pillow's `convert("RGB")` alone
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes. Raises OSError; ValueError for what is no regular file, or too large.
-
-    Asked of the file system first: a pipe would wait for ever, a device or a sparse file never end.
-    """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("no regular file")
-    if status.st_size > MAX_BYTES:
-        raise ValueError(f"{status.st_size:,} bytes are too many: at most {MAX_BYTES:,}")
-    with open(path, "rb") as file:
-        return file.read(status.st_size)
+    """An image file's bytes. Raises OSError; ValueError for no regular file, or too large a one."""
+    return read_regular(path, MAX_BYTES)
 
 
 def decode(data: bytes) -> Image.Image:

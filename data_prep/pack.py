@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.digests import find_change, has_digests, write_digests
-from data_prep.files import remove_leftovers, to_json, whole_folder, write_text
+from data_prep.files import from_json, remove_leftovers, to_json, whole_folder, write_text
 from data_prep.images import no_pillow_warnings
 from data_prep.progress import Track, no_progress
 from data_prep.source import KaggleLayout
@@ -133,7 +133,7 @@ def read_packed(folder: Path, identity: str) -> dict[str, Any]:
     if change is not None:
         raise ValueError(change)
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = from_json((folder / RECORD).read_text(encoding="utf-8"))
         if record["fingerprint"] != identity:
             raise ValueError("it is of other data")
         for name in ARRAYS + (SHAPES if record["layout"] == "ragged" else ()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from filelock import FileLock
 from data_prep.answer_key import answers_table
 from data_prep.audit import Audit, audit
 from data_prep.digests import digest, write_digests
-from data_prep.files import remove_folder, to_json, write_text
+from data_prep.files import from_json, remove_folder, to_json, write_text
 from data_prep.image_tree import ASIDE
 from data_prep.inspect_images import load_facts, save_facts
 from data_prep.layout import FOUND, Layout, SourceOptions
@@ -212,6 +211,6 @@ def split_table(labels: Mapping[str, str], plan: Mapping[str, str]) -> str:
 def read_json(path: Path) -> Any:
     """The file's value; None when there is none or it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

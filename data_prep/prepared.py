@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from data_prep.digests import find_change
+from data_prep.files import from_json
 from data_prep.pack import PACKED_FILES, read_packed
 from data_prep.sample_submission import SampleSubmission, load_sample
 from data_prep.summary import summarise
@@ -79,7 +79,7 @@ def load_prepared(root: Path) -> PreparedData:
     if change is not None:
         raise ValueError(incomplete(root, change))
     try:
-        record: dict[str, Any] = json.loads((root / "audit.json").read_text(encoding="utf-8"))
+        record: dict[str, Any] = from_json((root / "audit.json").read_text(encoding="utf-8"))
         classes = tuple((root / "classes.txt").read_text(encoding="utf-8").split("\n")[:-1])
         split = pd.read_csv(root / "split.csv", dtype=str, keep_default_na=False, encoding="utf-8")
         identity = str(record["fingerprint"])

@@ -5,7 +5,6 @@ It rules: its names of columns, its classes, its ids and their order are those o
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_prep.columns import INDEX, id_place, is_label_name, plain
-from data_prep.files import to_json
+from data_prep.files import from_json, to_json
 from data_prep.matching import match
 from data_prep.safe_names import composed
 from data_prep.tables import Table
@@ -44,7 +43,7 @@ class SampleSubmission:
 def load_sample(path: Path) -> SampleSubmission:
     """Read what `to_json` wrote. Raises ValueError when it is no such file."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = from_json(path.read_text(encoding="utf-8"))
         lists = ("class_columns", "classes", "ids", "images")
         return SampleSubmission(**{**record, **{name: tuple(record[name]) for name in lists}})
     except (OSError, ValueError, KeyError, TypeError) as error:

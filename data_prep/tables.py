@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.encoding import decode_table
+from data_prep.files import read_regular
 
 SEPARATORS = (",", "\t", ";", "|")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 SAID = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # Excel's own first line
 LOOK = 200  # lines that tell the separator
+MAX_TABLE = 1 << 27  # bytes: some four million rows, which take 2 GB of memory
+MAX_LINE = 131_072  # characters; no cell can be longer for Python's reader
 MAX_JOINED = 50  # lines of one cell
 END = "\x02"  # a line that shows whether a quote was closed before it
 
@@ -54,15 +57,18 @@ def read_table(
     file cannot be read, its encoding cannot be told, or it is no table.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_TABLE)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a table: {error}") from None
     text, encoding = decode_table(data, path, encoding, trust_utf8, known)
     # Python 3.10's csv refuses NUL; any control character tells a bad name as well
     text = text.replace("\0", "\x01").lstrip("\ufeff")
     lines = list(io.StringIO(text, newline=""))
     said = SAID.fullmatch(lines[0]) if lines else None
     lines = lines[1:] if said else lines
+    lines, too_long = without_long(lines)
     separator = said[1] if said else find_separator([x for x in lines[:LOOK] if x.strip()])
     try:
         rows, broken = read_rows(lines, separator)
@@ -71,7 +77,21 @@ def read_table(
     if not rows:
         raise ValueError(f"{path} is empty: its first line must name the columns")
     header, *others = rows
-    return Table(path, header, tuple(others), encoding, tuple(broken))
+    return Table(path, header, tuple(others), encoding, (*broken, *too_long))
+
+
+def without_long(lines: list[str]) -> tuple[list[str], list[str]]:
+    """The lines with blank ones in place of those that are too long, and what stands in these."""
+    long = [place for place, line in enumerate(lines) if len(line) > MAX_LINE]
+    told = [as_broken(place + 1, lines[place]) for place in long]
+    for place in long:
+        lines[place] = "\n"
+    return lines, told
+
+
+def as_broken(line: int, text: str) -> str:
+    """What is told of a row that cannot be used."""
+    return f"line {line}: {' '.join(text[:1000].split())[:80]}"
 
 
 def find_separator(lines: Sequence[str]) -> str:
@@ -101,7 +121,7 @@ def read_rows(lines: Sequence[str], separator: str) -> tuple[list[tuple[str, ...
         if is_closed(text, separator):
             rows.append(strip(cells(text, separator)))
         else:
-            broken.append(f"line {line}: {' '.join(text.split())[:80]}")
+            broken.append(as_broken(line, text))
     return rows, broken
 
 
@@ -131,7 +151,10 @@ def is_closed(text: str, separator: str) -> bool:
         return True
     lines = [*io.StringIO(text.rstrip("\r\n"), newline="")]
     lines[-1] += "\n"
-    return list(csv.reader([*lines, END], delimiter=separator))[-1] == [END]
+    try:
+        return list(csv.reader([*lines, END], delimiter=separator))[-1] == [END]
+    except csv.Error:  # of several lines together a cell may be too long
+        return False
 
 
 def cells(text: str, separator: str) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from search.cluster.options import Submission
-from search.command_line.home import settle_home
 from search.command_line.interrupts import exit_code, listening, settled
 from search.command_line.parameters import RESULTS, Panels, Results, takes
+from search.command_line.surroundings import settle
 from search.errors import say_last, tell
 from search.finishing.options import (
     Confirming,
@@ -216,7 +216,7 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; an error is one line on standard error, and the exit code tells its kind."""
-    settle_home()
+    settle()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

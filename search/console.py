@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from search.command_line.interrupts import reader_has_gone
-from search.text import masked
+from search.text import masked, plain
 
 T = TypeVar("T")
 PLAIN_PERIOD = 30.0  # seconds between two progress lines in a pipe
@@ -56,12 +56,17 @@ err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """Print one line of the result, as it is: no markup, no wrapping, and no password."""
-    out.print(masked(text), markup=False)
+    out.print(shown(text), markup=False)
 
 
 def notice(text: str) -> None:
     """Print one line about the work in progress to standard error."""
-    err.print(masked(text), markup=False)
+    err.print(shown(text), markup=False)
+
+
+def shown(text: str) -> str:
+    """The lines as a terminal may have them: no password, and nothing in them steers it."""
+    return "\n".join(map(plain, masked(text).split("\n")))
 
 
 @contextmanager

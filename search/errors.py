@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from data_prep.files import FULL
-from search.text import masked
+from search.text import masked, plain
 
 ERRORS_LOG = "errors.log"
 OURS = tuple(
@@ -134,7 +134,7 @@ def tell(error: Exception) -> int:
 
 def complain(text: str, code: int) -> int:
     """One line on standard error."""
-    say_last("resnet-tune: error: " + " ".join(text.split()))
+    say_last("resnet-tune: error: " + plain(" ".join(text.split())))
     return code
 
 

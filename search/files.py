@@ -12,22 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import write_text
+from data_prep.files import from_json, printable, write_text
 
 NO_ROOM = 2**16  # bytes: a disk with less is full
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON (not-a-number becomes null), whole or not at all."""
-    write_text(
-        path, json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, printable(text) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises ValueError that names the file when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except ValueError as error:

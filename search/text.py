@@ -46,9 +46,12 @@ def plain(value: Any) -> str:
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """The first line of an error's text, or its type where it has none; `plain`, and not long."""
+    """The first line of an error's text, or its type where it has none; `plain`, and not long.
+
+    Without passwords and keys: libraries put whole URIs into their errors.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return plain(lines[0])[:most]
+    return plain(masked(lines[0]))[:most]
 
 
 def named(error: BaseException) -> str:

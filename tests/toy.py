@@ -65,6 +65,9 @@ def trainable(
         with Path(knobs.trace).open("a") as trace:
             gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
             trace.write(f"{config['_trial_id']} {first} {os.getpid()} gpus={gpus}\n")
+        if knobs.fault == "secret":
+            token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+            Path(knobs.trace).with_suffix(".token").write_text(token.read_text())
     for epoch in range(first, knobs.num_epochs + 1):
         time.sleep(knobs.epoch_seconds)
         accuracy = knobs.quality * (1 - math.exp(-epoch / 3))
@@ -134,6 +137,9 @@ def hurt(fault: str, loss: float) -> float:
         return math.nan
     if fault == "exception":
         raise RuntimeError('a <script> "quoted", comma,\nand a second line; schön')
+    if fault == "secret":
+        key = os.environ["WANDB_API_KEY"]
+        raise RuntimeError(f"https://me:{key}@host/x?sig={key} says no; {key}")
     if fault == "storage":
         raise OSError(errno.ENOSPC, "No space left on device")
     if fault == "breaks":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.files import from_json
 from trainables.config import TrainConfig
 from trainables.folds import plan_folds
 
@@ -117,7 +117,7 @@ def load_packed(data_dir: Path, config: TrainConfig | None = None) -> Packed:
     """
     folder = data_dir / "packed"
     try:
-        record = json.loads((folder / "packed.json").read_text(encoding="utf-8"))
+        record = from_json((folder / "packed.json").read_text(encoding="utf-8"))
         if config is not None and config.num_folds:
             record["splits"] = fold_splits(record, config)
         maps = {path.stem: np.load(path, mmap_mode="c") for path in folder.glob("*.npy")}

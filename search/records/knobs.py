@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data_prep.files import from_json
 from search.records.manifest import KnobEntry
 from search.text import compact
 
@@ -51,7 +51,7 @@ def searched_knobs(space: Mapping[str, KnobEntry]) -> dict[str, Knob]:
 
 def read_knob(name: str, entry: KnobEntry) -> Knob:
     """One knob from Optuna's JSON and its condition."""
-    described = json.loads(entry.distribution)
+    described = from_json(entry.distribution)
     attributes = described["attributes"]
     choices = attributes.get("choices")
     return Knob(

@@ -36,6 +36,7 @@ LEDGER = "ledger.jsonl"
 TRIAL_ID = re.compile(r"t\d{4,9}", re.ASCII)
 ENDS = FINISHED | {"lost"}
 NUMBERS = {int, float}
+MOST_EPOCHS = 2**31
 METRICS = (
     *("train_loss", "valid_loss", "valid_acc", "lr", "seconds", "averaged"),
     *("weights_valid_loss", "weights_valid_acc", "average_valid_loss", "average_valid_acc"),
@@ -173,7 +174,7 @@ def replay(path: Path, records: dict[str, TrialRecord], damage: list[str]) -> in
             continue
         try:
             apply_event(records, entry)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             lines.tell(place, f"what it says of {entry.get('trial')} does not follow")
     damage += lines.damage
     return lines.count
@@ -203,18 +204,23 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
             metrics = dict(entry["metrics"])
             if not NUMBERS.issuperset(map(type, metrics.values())):
                 metrics = {k: v for k, v in metrics.items() if isinstance(v, (int, float))}
-            record.history[int(metrics.pop("epoch"))] = metrics
+            epoch = int(metrics.pop("epoch"))
+            float(sum(metrics.values()))  # OverflowError for a whole number that is no float
+            if not 0 < epoch < MOST_EPOCHS:
+                raise ValueError(f"{epoch} is no epoch")
+            record.history[epoch] = metrics
             record.status = "running"
             if "facts" in entry:
                 record.facts |= entry["facts"]
         case "checkpoint":
-            record.checkpoint, record.checkpoint_epoch = entry["path"], entry["epoch"]
+            record.checkpoint, record.checkpoint_epoch = str(entry["path"]), int(entry["epoch"])
         case "restart":
-            record.restarts.append(entry["error"])
+            record.restarts.append(str(entry["error"]))
         case "pause":
             record.status = "paused"
         case "end":
             if entry["status"] not in ENDS:
                 raise ValueError(f"{entry['status']} is no end")
-            record.status, record.error = entry["status"], entry.get("error")
+            error = entry.get("error")
+            record.status, record.error = entry["status"], None if error is None else str(error)
             record.ended = float(entry["time"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from data_prep.files import from_json
 from search.files import read_json, write_json
 from search.records.folder import SEARCH_JSON
 from search.records.versions import git_commit, now, version_of, versions
@@ -44,7 +44,7 @@ class KnobEntry(Part):
     @classmethod
     def readable(cls, text: str) -> str:
         """JSON with the distribution's `name` and `attributes`."""
-        described = json.loads(text)
+        described = from_json(text)
         if not isinstance(described, dict) or not {"name", "attributes"} <= set(described):
             raise ValueError("no distribution of Optuna's")
         return text

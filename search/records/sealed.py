@@ -18,8 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import from_json
+
 MARK = ', "check": "'
-SEAL = re.compile(r'(\d+)-([0-9a-f]{8})"}\n?')
+SEAL = re.compile(r'(\d{1,18})-([0-9a-f]{8})"}\n?', re.ASCII)
 CHUNK = 1000  # lines parsed at once, which is quick
 
 
@@ -95,7 +97,7 @@ def parse(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of lines: all at once, or one by one if one of them is torn."""
     entries: list[Any] = []
     with contextlib.suppress(ValueError):
-        entries = json.loads(f"[{','.join(line for _, line in lines)}]")
+        entries = from_json(f"[{','.join(line for _, line in lines)}]")
     if len(entries) != len(lines):
         entries = [parsed(line) for _, line in lines]
     for (place, _), entry in zip(lines, entries, strict=True):
@@ -106,6 +108,6 @@ def parse(lines: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
 def parsed(line: str) -> Any:
     """The line's JSON value; None where it is no JSON."""
     try:
-        return json.loads(line)
+        return from_json(line)
     except ValueError:
         return None

@@ -18,6 +18,7 @@ from search.records.ledger import TrialRecord
 from search.running.trial_function import TrialError
 from search.running.trouble import CHECKPOINT, CLUSTER, OWN_ERROR, PROCESS_DIED, Kind, kind_of
 from search.schedulers.verdict import Verdict
+from search.text import masked
 
 LONGER = 4  # each further pause of a trial over the one before: 5, 20, 80 s
 DEATHS = 3  # of a process at the same epoch, alone on its node, until the trial is to blame
@@ -204,4 +205,4 @@ def cause_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     cause = next((line for line in lines if " because " in line), "")
     line = cause or "".join(lines[:1]) or "process died"
-    return line.partition(" Some common causes")[0][:500]
+    return masked(line.partition(" Some common causes")[0])[:500]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from search.running.trouble import OWN_MEMORY, STORAGE, Kind, kind_of
-from search.text import named
+from search.text import masked, named
 
 Trainable = Callable[..., None]
 
@@ -82,7 +82,8 @@ def make_trainable(
 
 def put_into_words(error: Exception, data: Data, reused: bool, shares: bool) -> TrialError:
     """The error as Ray is told it; while the data is out of reach, whatever fails is for that."""
-    traceback.print_exc()  # into the worker's log: what Ray is told must be picklable
+    # Into the worker's log: what Ray is told must be picklable
+    sys.stderr.write(masked(traceback.format_exc()))
     if not data.is_here():
         text = f"the prepared data is out of reach ({named(error)})"
         return TrialError(STORAGE, text, reused, crowded=False)

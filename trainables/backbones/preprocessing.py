@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torchvision.models import get_model_weights
 
+from data_prep.files import from_json
 from trainables.backbones.networks import SAVED, file_of, published, timm_settings
 from trainables.backbones.specs import TIMM, name_and_size, parts
 from trainables.config import DogBreedConfig
@@ -124,7 +125,7 @@ def saved_preprocessing(path: Path, part: str) -> Preprocessing | None:
         if KEY not in told:
             retrained = any(name.startswith(SAVED) for name in names)
             return FORMER if retrained else None
-        entry = json.loads(told[KEY])[part]
+        entry = from_json(told[KEY])[part]
         return Preprocessing(**{**entry, "mean": tuple(entry["mean"]), "std": tuple(entry["std"])})
     except (OSError, SafetensorError, ValueError, TypeError, KeyError):
         return None  # whoever loads the tensors says what is wrong with the file

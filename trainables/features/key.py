@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from data_prep.files import from_json
 from trainables.backbones.build import build_network
 from trainables.backbones.networks import file_of, published, weights_of
 from trainables.backbones.specs import TIMM, name_and_size
@@ -27,12 +28,12 @@ def remembered(root: Path, what: str, compute: Callable[[], str]) -> str:
     """
     path = root / DIGESTS
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = from_json(path.read_text(encoding="utf-8"))
         return str(known[what])
     except (OSError, ValueError, KeyError, TypeError):
         digest = compute()
     try:
-        known = dict(json.loads(path.read_text(encoding="utf-8")))
+        known = dict(from_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         known = {}
     with replacing(path) as aside:

@@ -1,0 +1,1 @@
+"""Bytes from nowhere into what reads files: `python -m tests.fuzz TARGET --seconds N`."""
