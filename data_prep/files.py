@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RATIO, LEAST = 200, 1 << 30  # an archive's content over its size; bytes that any may hold
+SWAP = 0.2  # seconds that `whole_folder` never takes between its two steps
 MAX_NAME_BYTES = 200  # file systems allow 255; room for a suffix and for a name aside
 # A leading dot, a Windows drive, separators of either kind, control characters, line ends
 NOT_PLAIN = re.compile("^[.]|^[A-Za-z]:|[/\\\\\x00-\x1f\x7f\x85\u2028\u2029]")
@@ -58,18 +61,52 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it replaces `path` when the block ends without error."""
+    """A path beside `path` to write to; it replaces `path` when the block ends without error.
+
+    It is locked as long as its writer lives, so that `clear_parts` knows what a dead one has left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
     aside = Path(name)
     try:
+        with suppress(OSError):  # no locks here
+            fcntl.flock(handle, fcntl.LOCK_EX)
         with naming(path):
             yield aside
         aside.chmod(0o644)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """One process at a time in the block, where the file system has locks; makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def clear_parts(folder: Path, name: str = "") -> None:
+    """Remove what killed processes were writing in a folder, or of one file, whose name is given.
+
+    What a living one writes stays, where the file system has locks.
+    """
+    for left in folder.glob(f".{name}*.part"):
+        with suppress(FileNotFoundError, BlockingIOError), left.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # no locks here
+                pass
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,7 +179,10 @@ def bring_back(folder: Path) -> None:
     """Put back the old folder where a kill came between its leaving and the new one's coming."""
     old = beside(folder)[1]
     if old.exists() and not folder.exists():
-        os.replace(old, folder)
+        time.sleep(SWAP)  # it may be a living process that is just there
+        with suppress(FileNotFoundError):
+            if not folder.exists():
+                os.replace(old, folder)
 
 
 def remove_folder(folder: Path) -> None:

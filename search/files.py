@@ -57,12 +57,3 @@ def told_if_full(path: Path) -> Iterator[None]:
             reason = os.strerror(errno.ENOSPC)
             raise OSError(errno.ENOSPC, reason, str(path)) from error
         raise
-
-
-def clear_parts(folder: Path, name: str = "") -> None:
-    """Remove what killed processes were writing in a folder, or of one file, whose name is given.
-
-    Nobody else may be writing there.
-    """
-    for left in folder.glob(f".{name}*.part"):
-        left.unlink(missing_ok=True)

@@ -206,13 +206,17 @@ def reproduce(repetition: Repetition) -> int:
 def export(exporting: Exporting) -> None:
     """Write the retrained model for others; say how near its logits are."""
     from search.finishing.export import export as export_model
+    from search.finishing.retrained import unchanged
 
     with opened_model(exporting) as (found, study, root):
         images = data_folder(exporting, found)
         if exporting.data is not None and not images.is_dir():
             raise UsageError(f"--data {exporting.data}: there is no folder {images}")
         out = exporting.out or found.path / "export"
-        written = export_model(found.path, study, root, images, exporting.style, out)
+        written = unchanged(
+            found.path,
+            lambda: export_model(found.path, study, root, images, exporting.style, out),
+        )
     console.say(
         f"logits as the retrained model's within {written.difference:.1e}, on {written.images}"
     )

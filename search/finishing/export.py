@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.decode_files import as_arrays, decode_usable
-from data_prep.files import replacing
+from data_prep.files import clear_parts, one_writer, replacing
 from data_prep.pack import ImageArrays
 from search.errors import UsageError, UserError
-from search.files import clear_parts, read_json, told_if_full
+from search.files import read_json, told_if_full
 from search.finishing.calibrate import recorded_temperature
 from search.finishing.export_formats import FORMATS, INPUT, OUTPUT, Format, logits
 from search.finishing.inputs import METADATA
@@ -148,9 +148,10 @@ def some_images(study: Study, root: Path) -> tuple[ImageArrays, str]:
 @contextmanager
 def both(path: Path) -> Iterator[tuple[Path, Path]]:
     """Where to write a file and its card; both take their places at the end, the file first."""
-    clear_parts(path.parent, path.name)
-    with replacing(path.with_name(f"{path.name}.json")) as card, replacing(path) as aside:
-        yield aside, card
+    with one_writer(path.parent):  # a library that writes the file may put another in its place
+        clear_parts(path.parent, path.name)
+        with replacing(path.with_name(f"{path.name}.json")) as card, replacing(path) as aside:
+            yield aside, card
 
 
 def write(chosen: Format, name: str, network: nn.Module, images: Tensor, path: Path) -> None:

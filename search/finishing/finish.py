@@ -8,18 +8,20 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from data_prep.files import clear_parts
 from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.addresses import RAY_CLIENT
 from search.cluster.node_probe import free_bytes
 from search.errors import UsageError, UserError
-from search.files import clear_parts, read_json, write_json
+from search.files import read_json, write_json
 from search.finishing.away import Files, away, contents
 from search.finishing.decision import decide
 from search.finishing.ladder import ladder_lines
 from search.finishing.predict import predictions_of_test, write_test
 from search.finishing.recipe import Recipe, Wanted
 from search.finishing.retrain import new_model, retrain
+from search.finishing.retrained import at_work
 from search.finishing.submission import Predictions
 from search.records.folder import check_writable
 from search.records.search import Search
@@ -27,6 +29,7 @@ from search.study.study import Study
 from search.text import duration
 
 RETRAIN = "retrain"
+SUBMISSION = "submission.csv"
 PARAMETER_BYTES = 4  # in model.safetensors
 ROOM = 2**19  # bytes of all that is written beside the model
 
@@ -39,10 +42,17 @@ def finish(
     wanted: Wanted | None = None,
 ) -> None:
     """Retrain the choice, write the submission, and print the score where it can be known."""
-    wanted = wanted or Wanted()
     check_address(address)
     check_writable(found.path)
-    clear_parts(found.path, "submission.csv")
+    with at_work(found.path):
+        make_final(found, study, prepared, address, wanted or Wanted())
+
+
+def make_final(
+    found: Search, study: Study, prepared: PreparedData, address: str | None, wanted: Wanted
+) -> None:
+    """The same, while nobody else does so."""
+    clear_parts(found.path, SUBMISSION)
     recipe = decide(found, study, wanted, prepared.root)
     for line in ladder_lines(recipe.ladder, found.metric):
         console.notice(line)
@@ -62,7 +72,7 @@ def finish(
         console.notice(f"no submission: {prepared.root} has no test images to predict")
         return
     predictions = predictions or predictions_of_test(found.path, study, prepared.root)
-    score = write_test(predictions, study, prepared, found.path / "submission.csv")
+    score = write_test(predictions, study, prepared, found.path / SUBMISSION)
     console.notice(f"submission: {found.path / 'submission.csv'}")
     if score:
         write_json(folder / "metadata.json", {**metadata, "score": score})
@@ -138,6 +148,16 @@ def predict_somewhere(
 ) -> str | None:
     """Predict `test` with the retrained model and write the submission; the score line."""
     check_address(address)
+    if out == found.path / SUBMISSION:
+        with at_work(found.path):
+            return predict_to(found, study, prepared, address, out)
+    return predict_to(found, study, prepared, address, out)
+
+
+def predict_to(
+    found: Search, study: Study, prepared: PreparedData, address: str | None, out: Path
+) -> str | None:
+    """The same, into a file that nobody else writes."""
     if address is None:
         predictions = predictions_of_test(found.path, study, prepared.root)
     else:

@@ -9,7 +9,7 @@ from data_prep.decode_files import decode_usable
 from data_prep.image_tree import find_images
 from data_prep.prepared import PreparedData
 from search.console import notice
-from search.finishing.retrained import Loaded, load_models, predict_together
+from search.finishing.retrained import Loaded, load_models, predict_together, unchanged
 from search.finishing.submission import Predictions, make_submission, score
 from search.study.study import Study
 from trainables.data import Source
@@ -19,6 +19,11 @@ SHOWN = 3  # names of files in a line about what was left out
 
 def predictions_of_test(search_dir: Path, study: Study, data_dir: Path) -> Predictions:
     """The retrained model on `test`. Raises ValueError where there are no images."""
+    return unchanged(search_dir, lambda: predict_test(search_dir, study, data_dir))
+
+
+def predict_test(search_dir: Path, study: Study, data_dir: Path) -> Predictions:
+    """The same, while nobody puts another model there."""
     models = load_models(search_dir, study, data_dir)
     task_data = models[0].data
     if not task_data.test_ids:
@@ -79,7 +84,6 @@ def predict_images(
     if not usable:
         raise ValueError(f"--images {images} holds no readable image")
     ids = tree.ids()
-    models = load_models(search_dir, study, data_dir)
 
     def source(each: Loaded) -> Source:
         found: Source = study.trainables.images_data(
@@ -87,8 +91,12 @@ def predict_images(
         )
         return found
 
-    probabilities = predict_together(search_dir, models, source)
-    named = [ids[path] for path in usable]
-    predictions = Predictions.of(named, models[0].data.classes, probabilities)
+    def predicted() -> Predictions:
+        models = load_models(search_dir, study, data_dir)
+        probabilities = predict_together(search_dir, models, source)
+        named = [ids[path] for path in usable]
+        return Predictions.of(named, models[0].data.classes, probabilities)
+
+    predictions = unchanged(search_dir, predicted)
     make_submission(study.submission, predictions).write(out)
     return len(usable)

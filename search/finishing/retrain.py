@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 from safetensors.torch import save_model
 
 from data_prep.digests import write_digests
@@ -23,7 +22,7 @@ from search.finishing.inputs import Inputs
 from search.finishing.members import Track, train_members
 from search.finishing.own_model import save_valid_predictions
 from search.finishing.recipe import Recipe, Wanted
-from search.finishing.retrained import CONFIG, MODEL, numbered
+from search.finishing.retrained import CONFIG, MODEL, at_work, numbered
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import git_commit, now, versions
@@ -106,7 +105,7 @@ def saved_metadata(study: Study, config: TrainConfig) -> dict[str, str] | None:
 @contextmanager
 def new_model(search_dir: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `retrain/` when the block ends without error."""
-    with FileLock(search_dir / ".retrain.lock"), whole_folder(search_dir / "retrain") as aside:
+    with at_work(search_dir), whole_folder(search_dir / "retrain") as aside:
         yield aside
 
 

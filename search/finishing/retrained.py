@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from data_prep.files import bring_back
+from search.console import notice
 from search.files import read_json
 from search.finishing.calibrate import recorded_temperature, temper
 from search.finishing.inputs import METADATA, no_model, read_inputs
@@ -28,6 +31,7 @@ from trainables.data import MIRRORED, Source, TaskData, without_images
 from trainables.loop import TrainState
 from trainables.loop import predict as predict_probabilities
 
+T = TypeVar("T")
 MODEL, CONFIG = "model.safetensors", "config.json"
 
 
@@ -46,6 +50,44 @@ def numbered(name: str, number: int) -> str:
     """The file's name of the model of this number, from 1: the first has the plain name."""
     stem, dot, suffix = name.partition(".")
     return name if number == 1 else f"{stem}_{number}{dot}{suffix}"
+
+
+def unchanged(search_dir: Path, work: Callable[[], T]) -> T:
+    """What comes of the work with `retrain/`; again where another model was put there meanwhile."""
+    folder = search_dir / "retrain"
+    while True:
+        before = identity(folder)
+        try:
+            result = work()
+        except (OSError, ValueError):
+            if identity(folder) == before:
+                raise
+            continue
+        if identity(folder) == before:
+            return result
+
+
+def identity(folder: Path) -> int | None:
+    """What tells a folder from one that took its place; None without one."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
+
+
+@contextmanager
+def at_work(search_dir: Path) -> Iterator[None]:
+    """One process at a time makes the model of a search and its submission; another waits."""
+    lock = FileLock(search_dir / ".retrain.lock", is_singleton=True)  # may be taken again inside
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        notice(f"another process makes {search_dir / 'retrain'} or its submission: waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_models(

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.files import replacing
+from data_prep.files import clear_parts, replacing
 from data_prep.sample_submission import SampleSubmission
 
 Kind = Literal["label", "probabilities"]
@@ -57,6 +57,7 @@ class Submission:
 
     def write(self, path: Path) -> None:
         """Write the CSV file, whole or not at all."""
+        clear_parts(path.parent, path.name)
         with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(self.header)

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from plotly.offline import get_plotlyjs
 
-from data_prep.files import write_text
+from data_prep.files import clear_parts, write_text
 from search.console import notice
 from search.files import strict
 from search.records.best import BASELINE
@@ -63,6 +63,7 @@ def write_report(searches: Sequence[Search], out: Path) -> Path:
         first_rows=FIRST_ROWS,
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
+    clear_parts(out.parent, out.name)
     write_text(out, html)
     return out
 

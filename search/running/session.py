@@ -7,6 +7,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from data_prep.files import clear_parts
 from data_prep.prepared import PreparedData
 from search import console
 from search.cluster.connection import connected
@@ -14,7 +15,6 @@ from search.cluster.environment import Place, take_place
 from search.cluster.storage import search_storage, whole_path
 from search.cluster.trial_cost import try_baseline
 from search.errors import UsageError
-from search.files import clear_parts
 from search.records.folder import SEARCH_JSON, check_writable, driver_lock, is_running
 from search.records.ledger import LEDGER, Ledger
 from search.records.manifest import Manifest, describe_search, read_manifest, write_manifest

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import random
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from search.finishing.retrained import load_models
+from data_prep.files import beside, bring_back, clear_parts, replacing
+from search.finishing.retrained import load_models, unchanged
 from search.study.loading import load_study
 from tests.campaign import commands, stage_for
 from tests.stage import GONE, Command, Ended, Stage, left
 
 SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "600"))
+FORK = multiprocessing.get_context("fork")
 SEED = int(os.environ.get("RESNET_TUNE_SEED", "1"))
 
 
@@ -93,7 +99,7 @@ def two_alike(stage: Stage, name: str, delay: float) -> None:
             assert str(stage.work) in one.error, one.error
 
 
-def beside(stage: Stage, one: str, other: str, state: str, delay: float) -> None:
+def side_by_side(stage: Stage, one: str, other: str, state: str, delay: float) -> None:
     """Different commands: each ends well, or is refused; then both come to what they should."""
     pair = [words_of(stage, one), words_of(stage, other)]
     ended = together(stage, state, pair, delay, [one, other])
@@ -101,6 +107,58 @@ def beside(stage: Stage, one: str, other: str, state: str, delay: float) -> None
     for name in (one, other):
         stage.finish(commands(stage.work)[name])
     whole_model(stage)
+
+
+def test_what_a_living_process_writes_is_not_cleared_and_what_a_dead_one_left_is(
+    tmp_path: Path,
+) -> None:
+    def dies() -> None:
+        with replacing(tmp_path / "file"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dead = FORK.Process(target=dies)
+    dead.start()
+    dead.join()
+    with replacing(tmp_path / "file") as aside:
+        aside.write_text("new")
+        assert len(list(tmp_path.iterdir())) == 2
+        clear_parts(tmp_path, "file")
+        assert list(tmp_path.iterdir()) == [aside]
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_a_folder_that_is_being_replaced_is_not_put_back(tmp_path: Path) -> None:
+    folder = tmp_path / "retrain"
+    new, old = beside(folder)
+    new.mkdir()
+    old.mkdir()
+    swap = threading.Timer(0.05, new.rename, [folder])  # as `whole_folder` goes on
+    swap.start()
+    bring_back(folder)
+    swap.join()
+    assert folder.exists()
+    assert old.exists()
+    folder.rmdir()
+    bring_back(folder)  # nobody goes on
+    assert folder.exists()
+
+
+def test_what_was_read_while_a_model_was_replaced_is_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "retrain"
+    folder.mkdir()
+    read: list[int] = []
+
+    def work() -> int:
+        read.append(len(read))
+        if len(read) < 3:  # another process retrains, twice
+            (tmp_path / f"new{len(read)}").mkdir()
+            folder.rename(tmp_path / f"old{len(read)}")
+            (tmp_path / f"new{len(read)}").rename(folder)
+            if len(read) == 2:
+                raise ValueError("half of each")
+        return read[-1]
+
+    assert unchanged(tmp_path, work) == 2
 
 
 @pytest.mark.slow
@@ -136,7 +194,7 @@ def test_two_at_once_at_many_moments(stage: Stage, capsys: pytest.CaptureFixture
             for name in ("predict", "export", "report", "prepare", "search", "resume", "confirm")
         },
         **{
-            f"{one}, {other}": partial(beside, stage, one, other, state)
+            f"{one}, {other}": partial(side_by_side, stage, one, other, state)
             for one, other, state in BESIDE
         },
     }
