@@ -12,12 +12,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.campaign import ATTACKS, attack, commands, stage_for
+from tests.campaign import ATTACKS, attack, commands
 from tests.stage import Stage
 
 COUNT = int(os.environ.get("RESNET_TUNE_MOMENTS", "100"))
@@ -25,13 +24,6 @@ SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "1200"))
 SEED = int(os.environ.get("RESNET_TUNE_SEED", "1"))
 QUICK = [name for name, command in commands(Path()).items() if not command.ray]
 SLOW = [name for name, command in commands(Path()).items() if command.ray]
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Where the commands work."""
-    with stage_for(tmp_path_factory.mktemp("campaign")) as made:
-        yield made
 
 
 FEW = ["prepare kill", "prepare small", "predict filled", "report small", "retrain kill"]

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.campaign import commands, stage_for
+from tests.campaign import commands
 from tests.stage import Ended, Stage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="drops Linux capabilities")
 READING = ["predict", "export", "report"]
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Where the commands work."""
-    with stage_for(tmp_path_factory.mktemp("read-only")) as made:
-        yield made
-        chmod("u+rwX", made.work)
 
 
 def chmod(mode: str, *paths: Path) -> None:

@@ -144,6 +144,7 @@ def typed(kind: str, data: Path, folder: Path, *more: str, terminal: bool = Fals
     return Typed([kind, "digits", *places, *SEARCH, *THREE, *more], folder, terminal)
 
 
+@pytest.mark.soak
 def test_a_signal_while_ray_starts_leaves_nothing(data: Path, tmp_path: Path) -> None:
     begun = typed("search", data, tmp_path)
     begun.wait_for_process("gcs_server")
@@ -151,6 +152,7 @@ def test_a_signal_while_ray_starts_leaves_nothing(data: Path, tmp_path: Path) ->
     begun.check_end(143)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_retraining_keeps_the_old_model_and_says_how_to_go_on(
     data: Path, tmp_path: Path, retrained_copy: Path
 ) -> None:
@@ -211,7 +213,7 @@ def test_a_trial_that_hangs_ends_with_ctrl_c_in_seconds(data: Path, tmp_path: Pa
     assert "lost" in set(load(tmp_path / "toy" / "one").trials["status"])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_trial_that_hangs_ends_with_the_time_budget(data: Path, tmp_path: Path) -> None:
     words = toy_words(data, tmp_path, *hanging(tmp_path / "trace"), "--time-budget", "10s")
     begun = Typed(words, tmp_path)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,19 +20,12 @@ import pytest
 from data_prep.files import beside, bring_back, clear_parts, replacing
 from search.finishing.retrained import load_models, unchanged
 from search.study.loading import load_study
-from tests.campaign import commands, stage_for
+from tests.campaign import commands
 from tests.stage import GONE, Command, Ended, Stage, left
 
 SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "600"))
 FORK = multiprocessing.get_context("fork")
 SEED = int(os.environ.get("RESNET_TUNE_SEED", "1"))
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Where the commands work."""
-    with stage_for(tmp_path_factory.mktemp("two")) as made:
-        yield made
 
 
 def together(
@@ -172,7 +165,7 @@ def test_two_that_write_the_same_file_leave_one_of_them(stage: Stage, name: str)
     two_alike(stage, name, 0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_of_two_searches_of_one_name_one_is_refused(stage: Stage) -> None:
     two_alike(stage, "search", 0.0)
 

@@ -17,6 +17,7 @@ import pytest
 from search.cli import guarded
 from search.records.search import load
 from tests.commands import RAY_WARNS, resnet_tune
+from tests.stage import copy
 
 pytestmark = RAY_WARNS
 
@@ -135,13 +136,13 @@ def attack(
     command: str, file: Path, damage: Damage, whole: Path, place: Path, expected: bytes
 ) -> str | None:
     """What was wrong with how a command took it, None if nothing."""
-    data, copy = whole.parents[2] / "data", place / "digits" / "one"
-    shutil.copytree(whole, copy)
+    data, search_dir = whole.parents[2] / "data", place / "digits" / "one"
+    copy(whole, search_dir)
     if command.split()[0] in RESULTS:
-        (copy / RESULTS[command.split()[0]]).unlink(missing_ok=True)
-    if (copy / file).is_file():
-        damage(copy / file)
-    code, said, result = outcome(command, copy, data)
+        (search_dir / RESULTS[command.split()[0]]).unlink(missing_ok=True)
+    if (search_dir / file).is_file():
+        damage(search_dir / file)
+    code, said, result = outcome(command, search_dir, data)
     case = f"{command}, {file} {damage.__name__}: "
     if "fault of the program" in said or "Traceback" in said:
         return f"{case}{said}"
@@ -196,20 +197,27 @@ def test_one_damage_of_each_file_before_ray(command: str, whole: Path, tmp_path:
 
 def data_files(root: Path) -> list[Path]:
     """Those of prepared data, of the images a few; relative."""
-    found = (path for pattern in OF_DATA for path in sorted(root.glob(pattern)) if path.is_file())
-    return [path.relative_to(root) for path in found if "lock" not in path.name]
+    found = [path for pattern in OF_DATA for path in sorted(root.glob(pattern)) if path.is_file()]
+    image = next(path for path in found if path.suffix == ".png")
+    found = [path for path in found if path.suffix != ".png"] + [image]
+    return [path.relative_to(root) for path in found if path.name not in ("lock", "readers")]
 
 
 def attack_data(
     command: str, file: Path, damage: Damage, whole: Path, place: Path, expected: bytes
 ) -> str | None:
     """The same for a file of the prepared data."""
-    copy, data = place / "digits" / "one", place / "data"
-    shutil.copytree(whole, copy)
-    shutil.copytree(whole.parents[2] / "data", data)
-    (copy / "submission.csv").unlink()
+    search_dir, data = place / "digits" / "one", place / "data"
+    copy(whole, search_dir)
+    source = whole.parents[2] / "data" / "digits"
+    if command.startswith("run"):
+        copy(source, data / "digits")
+    else:  # which read nothing else
+        for name in (*data_files(source), Path("test", "unknown", "1.png")):
+            copy(source / name, data / "digits" / name)
+    (search_dir / "submission.csv").unlink()
     damage(data / "digits" / file)
-    code, said, result = outcome(command, copy, data)
+    code, said, result = outcome(command, search_dir, data)
     shutil.rmtree(data)
     case = f"{command}, {file} {damage.__name__}: "
     if "fault of the program" in said or "Traceback" in said:
