@@ -5,9 +5,9 @@ BIN := .venv/bin
 # Two at a time: a test that starts Ray waits for half of its time. The tests of a file share what
 # they are about, and stay in one process; files with little to do come last, as they are called.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-BENCHMARKS := frozen_search train_speed search_quality noisy_search overhead review prepare_speed early_looks recipe time_to_accuracy backbones dogs_ladder
+BENCHMARKS := frozen_search train_speed search_quality noisy_search overhead review prepare_speed early_looks recipe time_to_accuracy backbones dogs_ladder long_and_large
 
-.PHONY: install run test test-all lint bench soak clean
+.PHONY: install run test test-all test-lowest lint bench soak clean
 
 install: .venv/.installed
 
@@ -34,6 +34,14 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The quick tests with the lowest versions that pyproject.toml declares; PYTHON may be 3.10.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	sed -n '/^dependencies/,/^]/s/^ *"\([A-Za-z0-9-]*\)[^>]*>=\(.*\)",/\1==\2/p' pyproject.toml > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet -c .venv-lowest/lowest.txt -e .
+	.venv-lowest/bin/python -m pip install --quiet -e ".[dev]"
+	.venv-lowest/bin/python -m pytest -m "not soak and not slow" -o filterwarnings=default
+
 bench: install
 	for name in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
@@ -41,4 +49,4 @@ soak: install
 	$(BIN)/python -m pytest -m soak
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
