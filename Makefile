@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := frozen_search train_speed search_quality noisy_search overhead review prepare_speed early_looks recipe time_to_accuracy backbones dogs_ladder long_and_large
 
-.PHONY: install run test test-all test-lowest lint bench soak clean
+.PHONY: install run test test-all test-lowest lint bench soak audit clean
 
 install: .venv/.installed
 
@@ -47,6 +47,14 @@ bench: install
 
 soak: install
 	$(BIN)/python -m pytest -m soak
+
+# Known weaknesses of what is installed. A package index that passes no such data on leaves packages
+# unaudited, which is an error here and no all-clear.
+audit: install
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit
+	.venv/audit/bin/pip-audit --strict --progress-spinner off --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+		|| { echo "pip-audit found something, or could not ask: CONTRIBUTING.md says why each dependency is there"; exit 1; }
 
 clean:
 	rm -rf .venv .venv-lowest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -110,8 +110,11 @@ def clear_parts(folder: Path, name: str = "") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file, whole or not at all, unless it already holds exactly this text."""
-    data = text.encode("utf-8")
+    """Write the file, whole or not at all, unless it already holds exactly this text.
+
+    Bytes that are no text, of a name, are escaped.
+    """
+    data = text.encode("utf-8", "backslashreplace")
     if path.is_file() and path.read_bytes() == data:
         return
     with replacing(path) as aside:

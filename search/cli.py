@@ -14,7 +14,7 @@ import typer
 from search.cluster.options import Submission
 from search.command_line.interrupts import exit_code, listening, settled
 from search.command_line.parameters import RESULTS, Panels, Results, takes
-from search.command_line.surroundings import settle
+from search.command_line.surroundings import at_home, settle
 from search.errors import say_last, tell
 from search.finishing.options import (
     Confirming,
@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     settle()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = at_home([argument for argument in arguments if argument != "--debug"])
     if COMPLETION in os.environ:
         app(prog_name="resnet-tune")  # typer answers the shell, and exits
     sys.exit(settled(guarded(arguments, debug)))

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from data_prep.files import FULL
+from data_prep.files import FULL, printable
 from search.text import masked, plain
 
 ERRORS_LOG = "errors.log"
@@ -101,10 +101,12 @@ def write_fault(error: BaseException, folder: Path | None) -> Path:
     """Append the traceback to the folder's `errors.log`, or write a temporary file; its path."""
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    text = masked(f"{when} {' '.join(sys.argv)}\n{told}\n")
+    text = printable(masked(f"{when} {' '.join(sys.argv)}\n{told}\n"))
     if folder is not None and folder.is_dir():
         try:
-            with (folder / ERRORS_LOG).open("a", encoding="utf-8") as log:
+            with (folder / ERRORS_LOG).open(
+                "a", encoding="utf-8", errors="backslashreplace"
+            ) as log:
                 log.write(text)
             return folder / ERRORS_LOG
         except OSError:  # a read-only copy of a search, a full disk

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import from_json, printable, write_text
+from data_prep.files import from_json, write_text
 
 NO_ROOM = 2**16  # bytes: a disk with less is full
 
@@ -20,7 +20,7 @@ NO_ROOM = 2**16  # bytes: a disk with less is full
 def write_json(path: Path, value: Any) -> None:
     """Write strict JSON (not-a-number becomes null), whole or not at all."""
     text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, printable(text) + "\n")
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

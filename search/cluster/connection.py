@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -110,11 +112,23 @@ def attached(
         raise ConnectionError(f"{what} ({first_line(error)}); {advice}") from error
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors are told in our words
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
+    session = str(context.address_info["session_dir"])
     try:
-        tell(str(context.address_info["session_dir"]))
+        if local:
+            os.chmod(session, 0o700)  # Tune keeps its state there, and Ray writes the keys of AWS
+        tell(session)
         yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
         ray.shutdown()
+        if local:
+            remove_secrets(Path(session))
+
+
+def remove_secrets(session: Path) -> None:
+    """Remove what Ray has written down of keys: in Tune's state, and as variables of workers."""
+    shutil.rmtree(session / "artifacts", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (session / "logs" / "runtime_env_agent.log").unlink(missing_ok=True)
 
 
 @contextmanager

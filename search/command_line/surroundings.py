@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
+from collections.abc import Sequence
 
 from search.command_line.home import settle_home
 
@@ -13,6 +15,16 @@ def settle() -> None:
     """Make good what is missing, before anything else is imported."""
     settle_home()
     settle_streams()
+
+
+def at_home(words: Sequence[str]) -> list[str]:
+    """The words with `~` at the begin of a value as the home; after `=` shells leave it.
+
+    Pandas would take it for the home, and Python for a folder of that name.
+    """
+    homes = (re.fullmatch(r"(--[\w-]+=)?(~(?:/.*)?)", word, re.DOTALL) for word in words)
+    pairs = zip(words, homes, strict=True)
+    return [f"{at[1] or ''}{os.path.expanduser(at[2])}" if at else word for word, at in pairs]
 
 
 def settle_streams() -> None:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.files import printable
 from search.records.metric import oriented
 from search.records.sealed import SealedFile, seal
 from search.records.statuses import FINISHED, Status
@@ -222,5 +223,6 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
             if entry["status"] not in ENDS:
                 raise ValueError(f"{entry['status']} is no end")
             error = entry.get("error")
-            record.status, record.error = entry["status"], None if error is None else str(error)
+            record.status = entry["status"]
+            record.error = None if error is None else printable(str(error))
             record.ended = float(entry["time"])

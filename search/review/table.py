@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from data_prep.files import printable
 from search.console import notice
 from search.errors import UsageError
 from search.files import strict
@@ -122,7 +123,7 @@ def search_labels(searches: Sequence[Search]) -> list[str]:
     """A short and distinct name for each search: `<task>/<name>`, else its whole path."""
     short = ["/".join(search.path.absolute().parts[-2:]) for search in searches]
     distinct = len(set(short)) == len(short)
-    return short if distinct else [str(search.path) for search in searches]
+    return list(map(printable, short if distinct else [str(search.path) for search in searches]))
 
 
 def choose(option: str, value: str, choices: Sequence[str]) -> str:
