@@ -25,8 +25,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def hang_up_is_heard() -> Iterator[None]:
-    """Under nohup SIGHUP is ignored, and commands under test would inherit that."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_are_heard() -> Iterator[None]:
+    """What nohup (HUP) or a shell's background (INT) ignores, commands would inherit."""
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for kind, handler in before.items():
+        signal.signal(kind, handler)

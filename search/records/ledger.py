@@ -214,7 +214,9 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
             if "facts" in entry:
                 record.facts |= entry["facts"]
         case "checkpoint":
-            record.checkpoint, record.checkpoint_epoch = str(entry["path"]), int(entry["epoch"])
+            path = entry["path"]
+            record.checkpoint = None if path is None else str(path)
+            record.checkpoint_epoch = int(entry["epoch"])
         case "restart":
             record.restarts.append(str(entry["error"]))
         case "pause":

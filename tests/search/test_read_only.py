@@ -27,7 +27,8 @@ def told(stage: Stage, name: str, *read_only: str, elsewhere: bool = False) -> E
     chmod("u+rwX", stage.work)
     stage.restore(command.before if command.before != "nothing" else "prepared")
     places = [stage.work / path for path in read_only]
-    chmod("a-w", *(path for path in places if path.exists()))
+    if present := [path for path in places if path.exists()]:
+        chmod("a-w", *present)
     words = [*command.words, *stage.folders_of(command)]
     if elsewhere:
         out = stage.work / "tmp" / "out"

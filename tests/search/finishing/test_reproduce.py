@@ -59,13 +59,13 @@ def test_another_curve_is_told_with_metric_epoch_and_what_changed(
     ledger.append("report", "t0000", metrics=metrics, facts={"threads": 1, "device": "cuda:0"})
     ledger.close()
     info = read_json(digits / "search.json")
-    info["versions"]["torch"] = "2.9.0"
+    info["versions"]["torch"] = "2.3.4"
     write_json(digits / "search.json", info)
     assert reproduce(digits) == 1
     here = info["versions"] and torch.__version__.split("+")[0]
     assert capsys.readouterr().out == (
         "t0000: not the same in 2 epochs: valid_loss by up to 0.25 (epoch 2);"
-        f" torch {here}, then 2.9.0; device cpu, then cuda:0\n"
+        f" torch {here}, then 2.3.4; device cpu, then cuda:0\n"
     )
 
 
