@@ -22,7 +22,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,16 @@ def replay(path: Path, records: dict[str, TrialRecord], damage: list[str]) -> in
     return lines.count
 
 
+def known_config(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that every table can show.
+
+    Raises OverflowError for a whole number that is no float.
+    """
+    float(sum(value for value in knobs.values() if type(value) is int))
+    texts = {name: printable(value) for name, value in knobs.items() if type(value) is str}
+    return {**knobs, **texts}
+
+
 def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
     """Bring `records` up to date with one event.
 
@@ -193,7 +203,7 @@ def apply_event(records: dict[str, TrialRecord], entry: dict[str, Any]) -> None:
     if entry["event"] == "start":
         if not TRIAL_ID.fullmatch(trial_id):
             raise ValueError(f"{trial_id} is no trial")
-        config, started = dict(entry["config"]), float(entry["time"])
+        config, started = known_config(entry["config"]), float(entry["time"])
         fresh = TrialRecord(trial_id, config, str(entry["origin"]), started=started)
         record = records.setdefault(trial_id, fresh)
         record.audited = record.audited or bool(entry.get("audited"))

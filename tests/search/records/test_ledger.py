@@ -156,6 +156,9 @@ def test_events_of_a_trial_whose_start_is_lost_are_told(tmp_path: Path) -> None:
         '{"event": "start", "trial": ["t0001"], "time": 1, "config": {}, "origin": "sampler"}',
         '{"event": "start", "trial": "t0001", "time": 1, "config": 3, "origin": "sampler"}',
         '{"event": "report", "trial": "t0000", "metrics": {"valid_acc": 1}}',
+        f'{{"event": "report", "trial": "t0000", "metrics": {{"epoch": 1, "lr": {"9" * 400}}}}}',
+        '{"event": "start", "trial": "t0001", "time": 1, "config": {"lr": %s}, "origin": ""}'
+        % ("9" * 400),
         '{"event": "end", "trial": "t0000", "time": 1, "status": "won"}',
         '{"event": "pause", "trial": "t0009"}',
     ],
@@ -170,6 +173,14 @@ def test_what_no_version_has_written_is_told_and_passed_over(tmp_path: Path, eve
     assert records["t0000"].status == "running"
     assert len(damage) == 1
     assert damage[0].startswith(f"{path}, line 2: ")
+
+
+def test_half_a_character_in_a_configuration_can_be_written_to_a_table(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("start", "t0000", config={"schedule": "\ud800x", "flip": True}, origin="sampler")
+    ledger.close()
+    config = read_ledger(tmp_path / "ledger.jsonl", [])["t0000"].config
+    assert config == {"schedule": "\\ud800x", "flip": True}
 
 
 def test_a_ledger_without_checksums_goes_on_with_them(tmp_path: Path) -> None:
