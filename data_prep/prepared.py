@@ -72,9 +72,8 @@ def load_prepared(root: Path) -> PreparedData:
     not as it was written.
     """
     if not (root / "audit.json").is_file():
-        raise FileNotFoundError(
-            f"no prepared data in {root}: run `resnet-tune prepare {root.name}`"
-        )
+        what = "no prepared data in" if not (root / "split.csv").exists() else "no audit.json in"
+        raise FileNotFoundError(f"{what} {root}: run `resnet-tune prepare {root.name}`")
     change = find_change(root, TABLES)
     if change is not None:
         raise ValueError(incomplete(root, change))

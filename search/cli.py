@@ -237,9 +237,11 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except (typer.Abort, KeyboardInterrupt) as stop:
         say_last("resnet-tune: interrupted")
         return exit_code(stop)
-    except SystemExit as stop:  # Ray, once imported, ends with the bare number at SIGTERM
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        return 128 + code if code == signal.SIGTERM else code
+    except SystemExit as stop:  # Ray, while it starts, ends with the bare number at SIGTERM
+        if stop.code == signal.SIGTERM:
+            say_last("resnet-tune: interrupted")
+            return 128 + signal.SIGTERM
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:  # whoever read our output has had enough
         return 141
     except Exception as error:

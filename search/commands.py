@@ -23,7 +23,7 @@ from search.finishing.finish import finish
 from search.finishing.options import LastSteps
 from search.finishing.recipe import Wanted
 from search.options import Preparation, Request, Showing
-from search.plan import check_backbones, plan, resume_command, what_is_lost
+from search.plan import check_backbones, plan, resumable, resume_command, what_is_lost
 from search.records.folder import latest_search
 from search.records.search import Search, load
 from search.review.table import print_trials
@@ -111,7 +111,8 @@ def search(request: Request) -> int:
     if request.over_client:
         return submit(request, request.ray_address)
     study, search_dir, remembered = plan(request)
-    return run_planned(request, study, search_dir, remembered)[1]
+    with resumable(request, search_dir):
+        return run_planned(request, study, search_dir, remembered)[1]
 
 
 def check(request: Request) -> int:
@@ -182,7 +183,7 @@ def run_planned(
     print_trials([found], top=20)
     reason = found.stop_reason
     if reason:
-        console.notice(f"stopped: {reason}; go on with: {resume_command(request, found)}")
+        console.notice(f"stopped: {reason}; go on with: {resume_command(request, search_dir)}")
     if not reason and (lost := what_is_lost(request, found)):
         console.notice(lost)
     console.notice(f"results: {search_dir}")
@@ -236,7 +237,8 @@ def run(preparation: Preparation, request: Request, steps: LastSteps) -> int:
     if asked or not (root / "split.csv").exists():
         prepare(preparation)
     study, search_dir, remembered = plan(request)
-    found, code = run_planned(request, study, search_dir, remembered)
+    with resumable(request, search_dir):
+        found, code = run_planned(request, study, search_dir, remembered)
     if code:
         return code
     rest = ["resnet-tune", "retrain", str(found.path), *words(steps, absolute=False)]

@@ -26,7 +26,9 @@ from search.finishing.recipe import Wanted
 from search.plan import gpus, told_before
 from search.records.best import BASELINE
 from search.records.folder import SEARCH_JSON, latest_search
+from search.records.outcomes import KEPT, outcomes_path
 from search.records.runs import Plan
+from search.records.sealed import told
 from search.records.search import Search, load
 from search.records.tables import write_tables
 from search.review.certainty import confirmed_lines
@@ -112,6 +114,8 @@ def run_again(
     from search.finishing.confirm import forecast, is_done
     from search.running.stopper import exit_code
 
+    for line in (*told(found.damage), *told(uncompared(found))):
+        console.notice(line)
     if not is_done(found, plan):
         console.notice(
             f"confirming {len(plan.trials)} configurations on {plan}: {len(plan.runs)} runs of"
@@ -126,6 +130,14 @@ def run_again(
         console.say(line)
     write_tables(found)
     return 0 if found.confirmed is not None else 1
+
+
+def uncompared(found: Search) -> list[str]:
+    """A line for each of the best trials whose outcomes are gone, where others have theirs."""
+    best = [s.record.trial_id for s in found.ranking if s.record.status == "completed"][:KEPT]
+    gone = [name for name in best if name not in found.outcomes] if found.outcomes else []
+    path = found.path
+    return [f"{outcomes_path(path, name)} is gone: no image compares {name}" for name in gone]
 
 
 def confirm_after(

@@ -6,13 +6,15 @@ import dataclasses
 import math
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from search import console
 from search.command_line.parameters import parameters
 from search.errors import UsageError, UserError
 from search.options import Request, remembered, words_of_later_sessions
@@ -169,9 +171,20 @@ def gpus(text: str | float | None) -> float | None:
     return number
 
 
-def resume_command(request: Request, found: Search) -> str:
+@contextmanager
+def resumable(request: Request, search_dir: Path) -> Iterator[None]:
+    """Where a signal ends the block, the command is told that goes on with the search."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (search_dir / SEARCH_JSON).exists():
+            console.notice(f"go on with: {resume_command(request, search_dir)}")
+        raise
+
+
+def resume_command(request: Request, search_dir: Path) -> str:
     """The command that goes on with a search that was cut; passwords are to be put in again."""
-    begin = ["resnet-tune", "search", request.task, "--name", found.path.name, "--resume"]
+    begin = ["resnet-tune", "search", request.task, "--name", search_dir.name, "--resume"]
     command = [*begin, *words_of_later_sessions(request)]
     shown = [masked(word) for word in command]
     advice = f" (with the password or key in place of {MASK})" if shown != command else ""
@@ -188,4 +201,4 @@ def what_is_lost(request: Request, found: Search) -> str | None:
         return None
     some = "1 trial stays" if len(lost) == 1 else f"{len(lost)} trials stay"
     why = next((f" ({record.error})" for record in lost if record.error), "")
-    return f"{some} lost{why}; to try again: {resume_command(request, found)}"
+    return f"{some} lost{why}; to try again: {resume_command(request, found.path)}"

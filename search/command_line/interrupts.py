@@ -16,7 +16,6 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """SIGUSR1 is what Slurm sends with --signal=USR1@60."""
-WARNINGS = (signal.SIGHUP, signal.SIGUSR1)
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -55,20 +54,23 @@ def listening(handler: Handler = raise_interrupted) -> Iterator[None]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started in the block ignore SIGHUP and SIGUSR1 for good.
+    """Processes that are started in the block never hear the signals that end a command.
 
-    A terminal that closes and Slurm's warning reach the whole group: the driver is to end in order
-    before what it needs for that is gone.
+    What ends a job or a terminal reaches the whole group: the driver is to end in order before what
+    it needs for that is gone. To the driver itself the signals come when the block has ended, and
+    not to a handler that the block sets (Ray's exits wherever it is, without a word).
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in WARNINGS}
+    before = {kind: signal.getsignal(kind) for kind in SIGNALS}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         for kind, handled in before.items():
             signal.signal(kind, handled)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def reader_has_gone() -> None:

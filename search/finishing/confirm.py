@@ -17,6 +17,7 @@ from search.records.folder import CONFIRM, SEARCH_JSON
 from search.records.ledger import TrialRecord
 from search.records.outcomes import read_outcomes
 from search.records.runs import Plan, runs_of
+from search.records.sealed import told
 from search.records.search import Search
 from search.running.options import Listed, Options
 from search.running.session import recorded_storage, run_search
@@ -46,8 +47,10 @@ def plan_confirmation(found: Search, top: int | None, folds: int, seeds: int) ->
     order = [s.record.trial_id for s in found.ranking if s.record.status == "completed"]
     others = [trial_id for trial_id in order if trial_id != BASELINE]
     if not others:
+        damage = "".join(f"; {fault}" for fault in told(found.damage))
         raise UserError(
-            f"nothing to confirm in {found.path}: no trial but the baseline ran its full budget"
+            f"nothing to confirm in {found.path}: no trial but the baseline ran its full"
+            f" budget{damage}"
         )
     best = others[:top] if top else alike(found, order)
     return Plan((*best, *([BASELINE] if BASELINE in order else [])), folds, seeds)

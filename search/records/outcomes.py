@@ -16,6 +16,7 @@ from search.records.sealed import SealedFile, seal
 
 FOLDER = "outcomes"
 DIGITS = 6  # of a loss, significant
+KEPT = 20  # trials, besides the baseline; no more can be near the best in any search that matters
 
 
 @dataclass(frozen=True)

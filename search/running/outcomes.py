@@ -16,6 +16,7 @@ from search.cluster.storage import Storage
 from search.records.best import BASELINE, ranking
 from search.records.ledger import TrialRecord
 from search.records.outcomes import (
+    KEPT,
     Outcomes,
     keep_outcomes,
     outcomes_path,
@@ -23,8 +24,6 @@ from search.records.outcomes import (
     write_outcomes,
 )
 from trainables.outcomes import LOOK, OUTCOMES_FILE
-
-KEPT = 20  # trials, besides the baseline; no more can be near the best in any search that matters
 
 
 class OutcomeFiles:

@@ -180,7 +180,7 @@ def test_errors_log_and_resume_command_hold_no_password(
     assert "geheim" not in log.read_text()
     request = Request(task="digits", mlflow=uri)
     found = load(make_search(tmp_path / "first"))
-    told = resume_command(request, found)
+    told = resume_command(request, found.path)
     assert told == (
         f"resnet-tune search digits --name first --resume --mlflow 'http://{MASK}@host/x'"
         f" (with the password or key in place of {MASK})"

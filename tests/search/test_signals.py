@@ -101,7 +101,8 @@ class Typed:
     def check_end(self, code: int, seconds: float = 60) -> str:
         """That it ends so, without a traceback, a process or a file; what it printed."""
         try:
-            assert self.process.wait(seconds) == code, self.text
+            found = self.process.wait(seconds)
+            assert found == code, f"{found}: {self.text}"
             assert left(self.mark, GONE) == [], "processes that outlive the command"
         finally:
             self.end()
@@ -279,6 +280,7 @@ def case(stage: str, kind: str, rng: random.Random, data: Path, dogs: Path, fold
     if begun.process.poll() is not None:
         begun.check_end(0)
         return
+    before = begun.text
     if kind == "PIPE":
         begun.close()
         code = 141
@@ -286,7 +288,6 @@ def case(stage: str, kind: str, rng: random.Random, data: Path, dogs: Path, fold
         number = signal.Signals[f"SIG{kind}"]
         begun.send(number, group=rng.random() < 0.5)
         code = 128 + number
-    before = begun.text
     told = begun.check_end(code, 90)[len(before) :]
     manifest = folder / "results" / "digits" / "one" / "search.json"
     if manifest.exists() and kind != "PIPE" and "report: " not in told:

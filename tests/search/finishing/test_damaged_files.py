@@ -22,7 +22,11 @@ from tests.stage import copy
 pytestmark = RAY_WARNS
 
 Damage = Callable[[Path], None]
-PLAIN = [w for s in ("sampler=random", "scheduler=none", "width=8") for w in ("--set", s)]
+PLAIN = [
+    w
+    for s in ("sampler=random", "scheduler=none", "width=8", "metric=valid_loss")
+    for w in ("--set", s)
+]
 PLAIN += ["--no-trial-batch", "--no-confirm"]
 
 
