@@ -22,7 +22,7 @@ from search import console
 from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
 from search.cluster.watchdog import watched
-from search.command_line.interrupts import deaf_children
+from search.command_line.interrupts import deaf_children, hear_again
 from search.text import first_line
 
 DRIVER_ENV = {
@@ -120,6 +120,7 @@ def attached(
         yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
         ray.shutdown()
+        hear_again()
         if local:
             remove_secrets(Path(session))
 

@@ -17,6 +17,11 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """SIGUSR1 is what Slurm sends with --signal=USR1@60."""
 
+SIGNALLED = 128
+"""Exit codes above it are this and a signal's number, as shells say it."""
+
+LATER = 0.05  # seconds until a signal that came at a bad moment comes again
+
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -30,7 +35,17 @@ class Interrupted(KeyboardInterrupt):
 
 def raise_interrupted(number: int, frame: FrameType | None) -> None:
     """The handler of a command that has nothing to put away."""
+    if in_finaliser(frame):
+        threading.Timer(LATER, os.kill, (os.getpid(), number)).start()
+        return
     raise Interrupted(number)
+
+
+def in_finaliser(frame: FrameType | None) -> bool:
+    """Whether what is raised there is lost: Python ignores what a `__del__` raises."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def listen(handler: Handler) -> None:
@@ -57,8 +72,8 @@ def deaf_children() -> Iterator[None]:
     """Processes that are started in the block never hear the signals that end a command.
 
     What ends a job or a terminal reaches the whole group: the driver is to end in order before what
-    it needs for that is gone. To the driver itself the signals come when the block has ended, and
-    not to a handler that the block sets (Ray's exits wherever it is, without a word).
+    it needs for that is gone. Handlers that the block sets do not stay, and what Ray's own raises
+    at SIGTERM is raised as from ours.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
@@ -67,10 +82,21 @@ def deaf_children() -> Iterator[None]:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
+    except SystemExit as stop:
+        if stop.code == signal.SIGTERM:
+            raise Interrupted(signal.SIGTERM) from None
+        raise
     finally:
         for kind, handled in before.items():
             signal.signal(kind, handled)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def hear_again() -> None:
+    """After Ray has ended: its C++ part leaves SIGTERM to the system, unknown to Python."""
+    if threading.current_thread() is threading.main_thread():
+        for kind in SIGNALS:
+            signal.signal(kind, signal.getsignal(kind))
 
 
 def reader_has_gone() -> None:
@@ -91,9 +117,11 @@ def settled(code: int) -> int:
             stream.flush()
         except (OSError, ValueError):  # its reader has gone; it is closed
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    if code > SIGNALLED:  # all is put away; a Ray that was stopped while it started waits a minute
+        os._exit(code)
     return code
 
 
 def exit_code(error: BaseException) -> int:
-    """128 and the signal's number, as shells say it."""
-    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+    """Of a command that a signal has ended."""
+    return SIGNALLED + (error.number if isinstance(error, Interrupted) else signal.SIGINT)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search.cli import guarded
+from search.command_line.interrupts import Interrupted, listening
 from search.errors import ProgramFault, UserError, faults_logged, mistake, write_fault
 from search.options import Request
 from search.plan import resume_command
@@ -223,3 +224,16 @@ def test_a_closed_pipe_ends_with_141() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 141
+
+
+def test_a_signal_in_a_finaliser_is_not_lost() -> None:
+    class Late:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def wait() -> None:
+        Late()
+        time.sleep(5)
+
+    with listening(), pytest.raises(Interrupted, match="SIGTERM"):
+        wait()
