@@ -65,7 +65,7 @@ def test_a_damaged_file_is_named_and_made_again(
     content = (root / name).read_bytes()
     how(root / name)
     if name == "audit.json" and how is Path.unlink:
-        with pytest.raises(FileNotFoundError, match="no prepared data in .*: run .* prepare toy`"):
+        with pytest.raises(FileNotFoundError, match="no audit.json in .*: run .* prepare toy`"):
             load_prepared(root)
     else:
         assert [change.partition(" is ")[0] for change in damage(root)] == [str(root / name)]
