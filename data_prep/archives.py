@@ -30,7 +30,8 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz
 SUFFIXES = (".zip", ".7z", *TAR_SUFFIXES)
 DAMAGED = (  # what reading a damaged member raises
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
-    *(NotImplementedError, OverflowError, ValueError, struct.error),
+    NotImplementedError,  # by zipfile, of a way of compression that it cannot undo
+    *(OverflowError, ValueError, struct.error),
 )
 
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,3 +228,12 @@ def left(mark: str, seconds: float = 0.0) -> list[str]:
         if not found or time.monotonic() > end:
             return found
         time.sleep(0.2)
+
+
+def tell_figures(what: str, done: Counter[str], begun: float, wrong: Sequence[str]) -> None:
+    """A line about a campaign that began at that time.monotonic(): how often what, for how long."""
+    told = ", ".join(f"{name} {count}" for name, count in done.items())
+    minutes = (time.monotonic() - begun) / 60
+    sys.stdout.write(
+        f"\n{what}: {done.total()} cases, {minutes:.1f} min ({told}), {len(wrong)} wrong\n"
+    )

@@ -32,7 +32,7 @@ from tests.commands import resnet_tune
 from tests.dog_features import random_weights
 from tests.finished import digits_search
 from tests.search.running.test_feature_cache import dogs_download
-from tests.stage import GONE, MARK, copy, left
+from tests.stage import GONE, MARK, copy, left, tell_figures
 from tests.toy_search import words as toy_words
 
 SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "1200"))
@@ -318,10 +318,6 @@ def test_any_signal_at_any_stage(
             wrong.append(f"{stage} {kind}: {str(error)[:3000]}")
         done[kind] += 1
         shutil.rmtree(folder, ignore_errors=True)
-    minutes = (time.monotonic() - begun) / 60
     with capsys.disabled():
-        told = ", ".join(f"{name} {count}" for name, count in done.items())
-        sys.stdout.write(
-            f"\nsignals: {done.total()} cases, {minutes:.1f} min ({told}), {len(wrong)} wrong\n"
-        )
+        tell_figures("signals", done, begun, wrong)
     assert wrong == []

@@ -8,9 +8,9 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from data_prep.files import beside, bring_back, clear_parts, replacing
 from search.finishing.retrained import load_models, unchanged
 from search.study.loading import load_study
 from tests.campaign import commands
-from tests.stage import GONE, Command, Ended, Stage, left
+from tests.stage import GONE, Command, Ended, Stage, left, tell_figures
 
 SECONDS = float(os.environ.get("RESNET_TUNE_SECONDS", "600"))
 FORK = multiprocessing.get_context("fork")
@@ -191,7 +191,8 @@ def test_two_at_once_at_many_moments(stage: Stage, capsys: pytest.CaptureFixture
             for one, other, state in BESIDE
         },
     }
-    begun, done, wrong = time.monotonic(), 0, []
+    begun, wrong = time.monotonic(), []
+    done: Counter[str] = Counter()
     for seed in itertools.count(SEED):
         rng = random.Random(seed)
         for name, act in attacks.items():
@@ -201,11 +202,10 @@ def test_two_at_once_at_many_moments(stage: Stage, capsys: pytest.CaptureFixture
                 act(rng.choice([0.0, rng.uniform(0, 4)]))
             except AssertionError as error:
                 wrong.append(f"{name} {seed}: {str(error)[:3000]}")
-            done += 1
+            done[name] += 1
         else:
             continue
         break
-    minutes = (time.monotonic() - begun) / 60
     with capsys.disabled():
-        sys.stdout.write(f"\ntwo at once: {done} cases, {minutes:.1f} min, {len(wrong)} wrong\n")
+        tell_figures("two at once", done, begun, wrong)
     assert wrong == []

@@ -9,7 +9,7 @@ import contextlib
 import io
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from tests.stage import copy
 pytestmark = RAY_WARNS
 
 Damage = Callable[[Path], None]
+Attack = Callable[[str, Path, Damage, Path, Path, bytes], str | None]
 PLAIN = [
     w
     for s in ("sampler=random", "scheduler=none", "width=8", "metric=valid_loss")
@@ -158,17 +159,30 @@ def attack(
     return None
 
 
+def wrong_of(
+    attempt: Attack,
+    command: str,
+    damages: Sequence[Damage],
+    whole: Path,
+    folder: Path,
+    seed: int | str,
+) -> str:
+    """What was wrong, a line each, after one damage of each file by that kind of attack."""
+    expected = undamaged(command, whole, folder / "undamaged")
+    drawn = random.Random(seed)
+    found = files(whole) if attempt is attack else data_files(whole.parents[2] / "data" / "digits")
+    assert len(found) > 12
+    wrong = [
+        attempt(command, file, drawn.choice(damages), whole, folder / str(number), expected)
+        for number, file in enumerate(found)
+    ]
+    return "\n".join(filter(None, wrong))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", READING)
 def test_one_damage_of_each_file(command: str, whole: Path, tmp_path: Path) -> None:
-    expected = undamaged(command, whole, tmp_path / "undamaged")
-    drawn = random.Random(command)
-    wrong = []
-    for number, file in enumerate(files(whole)):
-        place = tmp_path / str(number)
-        wrong.append(attack(command, file, drawn.choice(DAMAGES), whole, place, expected))
-    assert len(wrong) > 20
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack, command, DAMAGES, whole, tmp_path, command) == ""
 
 
 @pytest.mark.soak
@@ -178,25 +192,14 @@ def test_one_damage_of_each_file(command: str, whole: Path, tmp_path: Path) -> N
 def test_every_damage_of_every_file(
     command: str, damage: Damage, whole: Path, tmp_path: Path
 ) -> None:
-    expected = undamaged(command, whole, tmp_path / "undamaged")
-    wrong = [
-        attack(command, file, damage, whole, tmp_path / str(number), expected)
-        for number, file in enumerate(files(whole))
-    ]
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack, command, [damage], whole, tmp_path, 0) == ""
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
 @pytest.mark.parametrize("command", ON_RAY)
 def test_one_damage_of_each_file_before_ray(command: str, whole: Path, tmp_path: Path) -> None:
-    expected = undamaged(command, whole, tmp_path / "undamaged")
-    drawn = random.Random(command)
-    wrong = [
-        attack(command, file, drawn.choice(DAMAGES), whole, tmp_path / str(number), expected)
-        for number, file in enumerate(files(whole))
-    ]
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack, command, DAMAGES, whole, tmp_path, command) == ""
 
 
 def data_files(root: Path) -> list[Path]:
@@ -236,14 +239,7 @@ def attack_data(
 
 @pytest.mark.slow
 def test_one_damage_of_each_file_of_the_data(whole: Path, tmp_path: Path) -> None:
-    expected = undamaged("predict", whole, tmp_path / "undamaged")
-    drawn = random.Random(0)
-    wrong = [
-        attack_data("predict", file, drawn.choice(DAMAGES), whole, tmp_path / str(n), expected)
-        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
-    ]
-    assert len(wrong) > 12
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack_data, "predict", DAMAGES, whole, tmp_path, 0) == ""
 
 
 @pytest.mark.soak
@@ -253,22 +249,11 @@ def test_one_damage_of_each_file_of_the_data(whole: Path, tmp_path: Path) -> Non
 def test_every_damage_of_every_file_of_the_data(
     command: str, damage: Damage, whole: Path, tmp_path: Path
 ) -> None:
-    expected = undamaged(command, whole, tmp_path / "undamaged")
-    wrong = [
-        attack_data(command, file, damage, whole, tmp_path / str(n), expected)
-        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
-    ]
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack_data, command, [damage], whole, tmp_path, 0) == ""
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
 def test_damaged_data_before_a_run(whole: Path, tmp_path: Path) -> None:
     """`run` prepares first, which makes damaged files again."""
-    expected = undamaged(ON_RAY[2], whole, tmp_path / "undamaged")
-    drawn = random.Random(1)
-    wrong = [
-        attack_data(ON_RAY[2], file, drawn.choice(DAMAGES), whole, tmp_path / str(n), expected)
-        for n, file in enumerate(data_files(whole.parents[2] / "data" / "digits"))
-    ]
-    assert "\n".join(filter(None, wrong)) == ""
+    assert wrong_of(attack_data, ON_RAY[2], DAMAGES, whole, tmp_path, 1) == ""
