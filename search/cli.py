@@ -237,7 +237,7 @@ def guarded(arguments: list[str], debug: bool) -> int:
     except (typer.Abort, KeyboardInterrupt) as stop:
         say_last("resnet-tune: interrupted")
         return exit_code(stop)
-    except SystemExit as stop:  # Ray, while it starts, ends with the bare number at SIGTERM
+    except SystemExit as stop:  # Ray Client ends with the bare number at SIGTERM
         if stop.code == signal.SIGTERM:
             say_last("resnet-tune: interrupted")
             return 128 + signal.SIGTERM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ray._private.authentication.authentication_token_setup import (
 from data_prep.digits import LAYOUT
 from data_prep.prepare import prepare
 from search.cluster.connection import connected
+from search.command_line import interrupts
 from search.records.search import load
 
 JOIN = (
@@ -118,14 +120,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
 
 
+def is_caught(kind: signal.Signals) -> bool:
+    """Whether it has a handler as the system sees it."""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) >> (kind - 1) & 1)
+
+
 def test_one_process_may_search_twice_and_keeps_no_token() -> None:
     """It stands first: the others share a Ray that is still running here after them."""
-    for _ in range(2):
-        with connected(None) as cluster:
-            assert cluster.local
-            assert get_authentication_mode() == AuthenticationMode.TOKEN
-        assert get_authentication_mode() == AuthenticationMode.DISABLED
-        assert not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    with interrupts.listening():
+        for _ in range(2):
+            with connected(None) as cluster:
+                assert cluster.local
+                assert get_authentication_mode() == AuthenticationMode.TOKEN
+                assert signal.getsignal(signal.SIGTERM) is interrupts.raise_interrupted
+            assert all(map(is_caught, interrupts.SIGNALS)), "Ray leaves SIGTERM to the system"
+            assert get_authentication_mode() == AuthenticationMode.DISABLED
+            assert not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
 
 
 def test_nothing_listens_beyond_loopback(running: Running) -> None:

@@ -85,6 +85,9 @@ def test_gradients_of_pieces_add_up_to_those_of_the_batch(dogs: Path, make: Make
     assert wanted[-1]["train_loss"] != wanted[0]["train_loss"]
     for images in (1, 3, 100):
         check_equal(train(dogs, dataclasses.replace(whole, micro_batch_size=images)), wanted)
+    normed = dataclasses.replace(whole, freeze_norms=False)  # batch norms see what is there at once
+    pieces = train(dogs, dataclasses.replace(normed, micro_batch_size=3))
+    assert abs(pieces[0]["train_loss"] - train(dogs, normed)[0]["train_loss"]) > 1e-4
 
 
 def test_a_network_of_timm_is_cut_too(dogs: Path, tmp_path: Path) -> None:
