@@ -244,5 +244,6 @@ def parse_setting(config: TrainConfig, setting: str) -> tuple[str, Any]:
     try:
         changed = dataclasses.replace(config, **{key: text})  # type: ignore[arg-type, unused-ignore]
     except ValidationError as error:
-        raise ValueError(f"{key}={text}: {error.errors()[0]['msg']}") from None
+        what = error.errors()[0]["msg"].removeprefix("Value error, ")  # how pydantic begins ours
+        raise ValueError(f"{key}={text}: {what}") from None
     return key, getattr(changed, key)

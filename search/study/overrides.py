@@ -105,7 +105,7 @@ def fix(study: Study, setting: str) -> Study:
     except UsageError:
         raise
     except ValueError as error:
-        raise UsageError(f"--set {setting}: {error}") from None
+        raise UsageError(f"--set {error}") from None  # which begins with KEY=VALUE
     return dataclasses.replace(study, config=config, space=without(study.space, key, value))
 
 

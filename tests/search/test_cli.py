@@ -62,7 +62,7 @@ def test_the_contracts_commands_are_there() -> None:
         (["prepare", "digits", "--valid-fraction", "1.5"], 2, "between 0 and 1"),
         (["search", "digits", "--set", "learning_rate=1"], 2, "no such knob"),
         (["search", "digits", "--set", "momentun=0.5"], 2, "did you mean momentum?"),
-        (["search", "digits", "--set", "lr=fast"], 2, "--set lr=fast"),
+        (["search", "digits", "--set", "lr=fast"], 2, "--set lr=fast: Input"),
         (["search", "digits", "--set", "lr=-1"], 2, "greater than 0"),
         (["search", "digits", "--set", "lr"], 2, "KEY=VALUE"),
         (["search", "digits", "--set", "sampler=magic"], 2, "sampler=magic"),
@@ -71,6 +71,7 @@ def test_the_contracts_commands_are_there() -> None:
         (["search", "digits", "--range", "lrr=0..1"], 2, "did you mean lr?"),
         (["search", "dog_breed", "--range", "num_views=1..9"], 2, "setting of the whole study"),
         (["search", "dog_breed", "--set", "backbone=timm/resnet_34"], 2, "did you mean timm/"),
+        (["search", "dog_breed", "--set", "weights=/x"], 2, "--set weights=/x: no file /x; give"),
         (["search", "dog_breed", "--set", "weights=IMAGENET1K_V9"], 2, "has IMAGENET1K_V1"),
         (
             ["search", "dog_breed", "--set", "weights=random", "--set", "backbone=squeezenet1_1"],
