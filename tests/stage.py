@@ -237,3 +237,5 @@ def tell_figures(what: str, done: Counter[str], begun: float, wrong: Sequence[st
     sys.stdout.write(
         f"\n{what}: {done.total()} cases, {minutes:.1f} min ({told}), {len(wrong)} wrong\n"
     )
+    for one in wrong:  # an assertion shows the beginning of the first
+        sys.stdout.write(f"\n{one}\n")

@@ -21,8 +21,9 @@ from data_prep.workers import usable_cores
 from search import console
 from search.cluster.private import environment_with, guarded, read_again
 from search.cluster.resources import Cluster, Node, living_nodes
+from search.cluster.shutdown import shut_down
 from search.cluster.watchdog import watched
-from search.command_line.interrupts import deaf_children, hear_again
+from search.command_line.interrupts import deaf_children
 from search.text import first_line
 
 DRIVER_ENV = {
@@ -119,8 +120,7 @@ def attached(
         tell(session)
         yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
-        ray.shutdown()
-        hear_again()
+        shut_down(Path(session) if local else None)
         if local:
             remove_secrets(Path(session))
 
