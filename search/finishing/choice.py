@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from search.errors import UsageError, UserError
 from search.records.sealed import told
 from search.records.search import Search
 from search.study.study import Study
+from search.text import first_line
 from trainables.config import TrainConfig, recorded_knobs
 
 
@@ -52,14 +54,25 @@ def trial_config(
     `seed` is added to its own. Raises UserError where the ledger holds a value that the task does
     not know.
     """
+    what = f"the configuration of {trial_id}"
+    config = recorded_config(study, search.records[trial_id].config, what, "try another --trial")
+    changes: dict[str, Any] = {} if num_epochs is None else {"num_epochs": num_epochs}
+    return dataclasses.replace(config, seed=config.seed + seed, **changes)
+
+
+def recorded_config(
+    study: Study, recorded: Mapping[str, Any], what: str, advice: str
+) -> TrainConfig:
+    """What a file says of a configuration, in the task's type.
+
+    Raises UserError, a line that begins with `what` and ends with `advice`, where it is none.
+    """
     try:
-        knobs = recorded_knobs(study.config, search.records[trial_id].config)
-        changes: dict[str, Any] = {"seed": knobs["seed"] + seed}
-        changes |= {} if num_epochs is None else {"num_epochs": num_epochs}
-        return dataclasses.replace(study.config, **{**knobs, **changes})
-    except (TypeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"the configuration of {trial_id} is none of {study.task} ({reason});"
-            " try another --trial"
-        ) from None
+        return dataclasses.replace(study.config, **recorded_knobs(study.config, recorded))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+        else:
+            reason = first_line(error)
+        raise UserError(f"{what} is none of {study.task} ({reason}); {advice}") from None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from data_prep.prepared import PreparedData
 from search.errors import UsageError, UserError
+from search.finishing.choice import recorded_config, trial_config
 from search.records.best import BASELINE
 from search.records.compared import compare
 from search.records.folder import CONFIRM, SEARCH_JSON
@@ -77,9 +78,10 @@ def confirm(
 ) -> Search:
     """Run what of the plan has not been run; the search of the runs. As `run_search` raises."""
     folder = found.path / CONFIRM
-    base = recorded_knobs(study.config, found.info.baseline)
-    base["num_folds"] = plan.folds if plan.folds > 1 else 0  # what features are needed
-    own = dataclasses.replace(study.config, **base)
+    what = f"the baseline in {found.path / SEARCH_JSON}"
+    base = recorded_config(study, found.info.baseline, what, "restore the file")
+    folds = plan.folds if plan.folds > 1 else 0  # what features are needed
+    own = dataclasses.replace(base, num_folds=folds)
     points = list_points(found, study, plan)
     again = dataclasses.replace(
         study,
@@ -124,7 +126,8 @@ def list_points(found: Search, study: Study, plan: Plan) -> list[Point]:
 
 
 def knobs(found: Search, study: Study, trial_id: str) -> dict[str, object]:
-    """A trial's configuration at the search's full budget."""
+    """A trial's configuration at the search's full budget. Raises UserError where it is none."""
+    trial_config(found, study, trial_id)
     recorded = recorded_knobs(study.config, found.records[trial_id].config)
     return {**recorded, "num_epochs": found.info.num_epochs}
 

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from search.console import notice
-from search.errors import UsageError, UserError
+from search.errors import UsageError
+from search.finishing.choice import recorded_config
 from search.finishing.members import Track
-from search.records.ledger import METRICS, TrialRecord
+from search.records.ledger import METRICS
 from search.records.sealed import told
 from search.records.search import Search
 from search.records.versions import versions
 from search.study.study import Study
-from search.text import first_line
-from trainables.config import TrainConfig, recorded_knobs
+from trainables.config import TrainConfig
 from trainables.device import PRECISIONS
 from trainables.loop import Metrics, describe, fit
 from trainables.state import TrainState
@@ -87,7 +87,8 @@ def reproduce(
         )
     if not record.epochs:
         raise UsageError(f"--trial {trial_id} has no epoch to compare ({record.status})")
-    config = recorded_config(study, record)
+    what = f"the configuration of {trial_id}"
+    config = recorded_config(study, record.config, what, "name another --trial")
     with threads(record.facts.get("threads")):
         data = study.trainables.load_data(data_dir, config)
         config = with_precision(config, record.facts.get("precision"))
@@ -96,17 +97,6 @@ def reproduce(
         curve = run(epochs, record.epochs, f"{trial_id} again", track)
         changes = (*changed_versions(search.info.versions), *changed_facts(record.facts, state))
     return Reproduction(trial_id, record.epochs, compare(record.history, curve), changes)
-
-
-def recorded_config(study: Study, record: TrialRecord) -> TrainConfig:
-    """The trial's typed configuration. Raises UserError where it is not one of this version."""
-    try:
-        return dataclasses.replace(study.config, **recorded_knobs(study.config, record.config))
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"the configuration of {record.trial_id} is none of {study.task} in this version:"
-            f" {first_line(error)}"
-        ) from None
 
 
 @contextmanager

@@ -27,6 +27,8 @@ MOST = 160  # observations in the model: the cost of a proposal must not grow wi
 DRAWS = 256  # candidates from the prior, and as many near the best trials
 PARENTS = 5  # best trials whose neighbourhood is searched
 STEP = 0.1  # of a knob's range: size of a step away from a parent (x 0.3, 1 or 3)
+NEARER = (1.0, 0.5)  # of STEP: DRAWS more candidates each time, near the best LEADERS so far
+LEADERS = 24
 REFIT = 1.15  # growth of the number of observations between two fits of the length scales
 
 
@@ -97,11 +99,18 @@ class GPSampler:
         if new:
             model = model.believe(features[new])
         parents = rows[seen[np.argsort(-mean)[:PARENTS]]]
-        candidates = np.vstack([draws, self._near(parents)])
-        gain = expected_improvement(
-            *model.predict(self.encoding.features(candidates), 1.0), float(mean.max())
-        )
+        candidates = np.vstack([draws, self._near(parents, STEP)])
+        gain = self._gain(model, candidates, float(mean.max()))
+        for scale in NEARER:
+            leaders = candidates[np.argsort(-gain, kind="stable")[:LEADERS]]
+            closer = self._near(leaders, scale * STEP)
+            candidates = np.vstack([candidates, closer])
+            gain = np.r_[gain, self._gain(model, closer, float(mean.max()))]
         return np.asarray(candidates[np.argsort(-gain, kind="stable")])
+
+    def _gain(self, model: GPModel, points: Array, best: float) -> Array:
+        """The expected improvement at the full budget."""
+        return expected_improvement(*model.predict(self.encoding.features(points), 1.0), best)
 
     def _fit(self, features: Array, data: Data) -> GPModel:
         """The model of the data; its length scales are fitted anew as the data grow."""
@@ -131,11 +140,11 @@ class GPSampler:
             left -= len(at)
         return np.sort(np.concatenate(chosen))
 
-    def _near(self, parents: Array) -> Array:
+    def _near(self, parents: Array, step: float) -> Array:
         """DRAWS points near the parents: some knobs moved, reflected at the edges of the range."""
         base = np.repeat(parents, -(-DRAWS // len(parents)), axis=0)
         moved = self.rng.random(base.shape) < max(0.3, 2 / base.shape[1])
-        size = STEP * self.rng.choice([0.3, 1.0, 3.0], (len(base), 1))
+        size = step * self.rng.choice([0.3, 1.0, 3.0], (len(base), 1))
         points = np.abs(base + moved * size * self.rng.normal(size=base.shape))
         return np.asarray(np.clip(np.where(points > 1, 2 - points, points), 0, 1))
 

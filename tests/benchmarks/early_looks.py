@@ -130,7 +130,7 @@ class RowSampler(GPSampler):
         super().__init__(table.space, table.mode, levels, seed)
         self.encoding = RowEncoding(table)
 
-    def _near(self, parents: Array) -> Array:
+    def _near(self, parents: Array, step: float) -> Array:
         """None: `draw` has given all rows."""
         return np.empty((0, parents.shape[1]))
 

@@ -16,7 +16,7 @@ table is of all rows in it. Noise depends on seed and configuration alone, the s
 
 Measured so far: 6 of the 17 tasks of LCBench, one seed, in each of its three families; the 4 tables
 with ten seeds; the 2 sets of curves with five: the same 68 runs of each method. Ray 2.60, Optuna
-5.0. True regret, mean of the five families and its standard error:
+5.0, the project without NEARER (gp_sampler.py). True regret, mean of the families, standard error:
 
     trainings         1         5         10        20        40        60
     random         1.01 .08  .586 .06  .497 .05  .324 .03  .261 .03  .222 .02

@@ -10,7 +10,8 @@ found the final accuracy of the configuration whose last observed value is highe
 are reported.
 
 Reporting tasks, 10 seeds, mean and standard error over the seeds; `epochs_ratio_random` 7.1,
-`epochs_ratio_ray` 5.2 (a pilot in plain Python, TPE on one rung: 3.9 and 2.2):
+`epochs_ratio_ray` 5.2 (a pilot in plain Python, TPE on one rung: 3.9 and 2.2); the project's row is
+from before the closer look for candidates (NEARER), see below:
 
     trainings         1          5          10         20         40         60
     random            .653 .016  .512 .018  .425 .015  .346 .009  .279 .008  .246 .006
@@ -41,6 +42,31 @@ differences about .02 (promoting ASHA with grace 3, factor 3 unless said otherwi
     grace 2, factor 2 / grace 2, factor 3 (ranks)                 .259 .163 / .272 .173
     grace 4, factor 4 / grace 5, factor 3 (values)                .223 .136 / .227 .123
     stopping ASHA in place of promoting                            .241 .133; length 1.2: .232 .099
+
+Later, where the largest acquisition is looked for: 17 choosing tasks without noise (first row) and
+with that of 500 validation images (`noisy_search.py`, second row), one seed, a pair of runs a task.
+Difference of regret at 5, 10, 20, 40 and 60 trainings and its standard error, against the 256 draws
+and the 256 neighbours of the best trials alone:
+
+    256 more near the best 24, 256 with   -.079 .052  -.091 .078  -.092 .065  -.008 .034  -.018 .024
+      half the step                kept  -.142 .036  -.139 .038  -.140 .049  -.113 .034  -.126 .040
+    the same near the best 8              -.055 .041  -.081 .045  -.076 .054  -.025 .039  -.022 .035
+                                          -.112 .039  -.103 .037  -.086 .061  -.061 .069  -.057 .072
+    near the best 8, three rounds         -.144 .103  -.115 .068  -.111 .052  +.002 .038  -.004 .039
+                                          -.176 .063  -.172 .052  -.154 .058  -.081 .039  -.092 .040
+    near the best 8, six rounds (11 ta.)  -.087 .038  -.082 .094  -.098 .073  -.007 .032  -.008 .036
+                                          -.063 .028  -.121 .037  -.058 .040  -.092 .049  -.090 .055
+    near the best 5, three rounds of 96   -.048 .026  -.025 .036  -.064 .056  +.043 .050  +.026 .045
+                                          -.054 .023  -.069 .035  -.030 .038  -.099 .054  -.118 .039
+    random share 5 % (11 tasks)            .000 .000  -.052 .054  -.040 .044  +.007 .040  -.023 .024
+                                           .000 .000  -.034 .045  -.006 .031  -.005 .027  -.002 .028
+    up to 320 observations (11 tasks)      .000 .000   .000 .000   .000 .000  -.002 .005  -.037 .041
+                                           .000 .000   .000 .000   .000 .000  -.010 .008  -.011 .007
+    prior mode of the noise .1 (11 tasks) -.018 .037  -.016 .065  -.078 .069  +.046 .076  +.015 .058
+                                          +.025 .021  -.005 .040  +.024 .022  +.037 .039  +.034 .039
+
+On tables of one value a training (40 runs of 4 tables) three rounds make no difference: .000, .000,
++.006 .015, -.013 .016, +.003 .012.
 
 So the model matters most: one over all rungs beats one for each rung. Then a grace period that is
 long enough for ranks to mean something. Promoting and stopping ASHA do not differ beyond the error

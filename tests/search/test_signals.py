@@ -75,7 +75,7 @@ class Typed:
         """The reader goes away."""
         self.closing.set()
 
-    def wait_for(self, words: str, seconds: float = 180) -> None:
+    def wait_for(self, words: str, seconds: float = 600) -> None:
         """Until it has printed this."""
         end = time.monotonic() + seconds
         while words not in self.text:
@@ -101,8 +101,10 @@ class Typed:
     def check_end(self, code: int, seconds: float = 60) -> str:
         """That it ends so, without a traceback, a process or a file; what it printed."""
         try:
-            found = self.process.wait(seconds)
-            assert found == code, f"{found}: {self.text}"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+            found = self.process.poll()
+            assert found == code, f"{found} after {seconds:.0f} s: {self.text}"
             assert left(self.mark, GONE) == [], "processes that outlive the command"
         finally:
             self.end()

@@ -18,6 +18,7 @@ import pytest
 
 from data_prep.prepared import load_prepared
 from search import Search, load
+from search.cli import guarded
 from search.errors import UserError
 from search.finished import confirm_after
 from search.finishing.calibrate import losses
@@ -211,6 +212,18 @@ def test_what_is_planned_and_forecast(above: Path) -> None:
     lonely = Search(found.path, found.info, {}, False)
     with pytest.raises(UserError, match="no trial but the baseline ran its full budget"):
         plan_confirmation(lonely, None, 5, 1)
+
+
+def test_a_damaged_baseline_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search_dir = digits_search(tmp_path, ({}, {"lr": 0.1}))
+    path = search_dir / "search.json"
+    path.write_text(path.read_text().replace('"micro_batch_size":', '"mibro_batch_size":'))
+    data = Path(load(search_dir).info.data.root).parent
+    assert guarded(["confirm", str(search_dir), "--data", str(data)], debug=False) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "search.json is none of digits (mibro_batch_size: " in said
+    assert said.endswith("; restore the file")
+    assert not (search_dir / "confirm" / "search.json").exists()
 
 
 def test_what_takes_long_is_offered_and_what_tells_nothing_is_not(

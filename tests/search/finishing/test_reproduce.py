@@ -84,7 +84,7 @@ def test_a_stopped_trial_runs_the_epochs_that_it_had(
     [
         ("t0009", 2, "--trial t0009: no such trial; see `resnet-tune trials"),
         ("t0001", 2, "--trial t0001 has no epoch to compare"),
-        ("t0002", 1, "the configuration of t0002 is none of digits in this version"),
+        ("t0002", 1, "the configuration of t0002 is none of digits"),
     ],
 )
 def test_mistakes_are_one_line(
