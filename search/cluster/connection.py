@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -121,15 +119,6 @@ def attached(
         yield Cluster(local, first_nodes(), context.dashboard_url or "")
     finally:
         shut_down(Path(session) if local else None)
-        if local:
-            remove_secrets(Path(session))
-
-
-def remove_secrets(session: Path) -> None:
-    """Remove what Ray has written down of keys: in Tune's state, and as variables of workers."""
-    shutil.rmtree(session / "artifacts", ignore_errors=True)
-    with contextlib.suppress(OSError):
-        (session / "logs" / "runtime_env_agent.log").unlink(missing_ok=True)
 
 
 @contextmanager

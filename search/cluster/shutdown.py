@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from search.cluster.watchdog import processes_of
 from search.command_line.interrupts import hear_again
 
 LOOK = 0.001  # seconds between two looks at who handles SIGTERM
+PATIENCE = 1.0  # seconds for killed processes to be gone
 
 
 def shut_down(session: Path | None) -> None:
@@ -39,6 +41,7 @@ def shut_down(session: Path | None) -> None:
         hear_again()
         if session is not None:
             end_rest(str(session))
+            remove_secrets(session)
 
 
 def kill_at_once() -> None:
@@ -51,7 +54,15 @@ def kill_at_once() -> None:
 
 def end_rest(session: str) -> None:
     """Kill what still writes to the session's folder, but for this process."""
-    for process in processes_of(session):
+    rest = [process for process in processes_of(session) if process.pid != os.getpid()]
+    for process in rest:
         with contextlib.suppress(psutil.Error):
-            if process.pid != os.getpid():
-                process.kill()
+            process.kill()
+    psutil.wait_procs(rest, PATIENCE)
+
+
+def remove_secrets(session: Path) -> None:
+    """Remove what Ray has written down of keys: in Tune's state, and as variables of workers."""
+    shutil.rmtree(session / "artifacts", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (session / "logs" / "runtime_env_agent.log").unlink(missing_ok=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
 from search.errors import UsageError, UserError
+from search.records.folder import SEARCH_JSON
 from search.records.sealed import told
 from search.records.search import Search
+from search.study.overrides import one_line
 from search.study.study import Study
-from search.text import first_line
 from trainables.config import TrainConfig, recorded_knobs
 
 
@@ -54,25 +56,27 @@ def trial_config(
     `seed` is added to its own. Raises UserError where the ledger holds a value that the task does
     not know.
     """
-    what = f"the configuration of {trial_id}"
-    config = recorded_config(study, search.records[trial_id].config, what, "try another --trial")
-    changes: dict[str, Any] = {} if num_epochs is None else {"num_epochs": num_epochs}
-    return dataclasses.replace(config, seed=config.seed + seed, **changes)
+    with told_if_none_of(study, f"the configuration of {trial_id}", "take another trial"):
+        knobs = recorded_knobs(study.config, search.records[trial_id].config)
+        changes: dict[str, Any] = {"seed": knobs["seed"] + seed}
+        changes |= {} if num_epochs is None else {"num_epochs": num_epochs}
+        return dataclasses.replace(study.config, **{**knobs, **changes})
 
 
-def recorded_config(
-    study: Study, recorded: Mapping[str, Any], what: str, advice: str
-) -> TrainConfig:
-    """What a file says of a configuration, in the task's type.
+def baseline_config(search: Search, study: Study) -> TrainConfig:
+    """The typed configuration of the notes' numbers, as search.json has it; raises the same."""
+    with told_if_none_of(study, f"the baseline in {search.path / SEARCH_JSON}", "restore the file"):
+        return dataclasses.replace(
+            study.config, **recorded_knobs(study.config, search.info.baseline)
+        )
 
-    Raises UserError, a line that begins with `what` and ends with `advice`, where it is none.
-    """
+
+@contextmanager
+def told_if_none_of(study: Study, what: str, advice: str) -> Iterator[None]:
+    """Turn what the task's configuration says of the wrong knobs into a UserError, one line."""
     try:
-        return dataclasses.replace(study.config, **recorded_knobs(study.config, recorded))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
-        else:
-            reason = first_line(error)
-        raise UserError(f"{what} is none of {study.task} ({reason}); {advice}") from None
+        yield
+    except ValidationError as error:
+        raise UserError(f"{what} is none of {study.task} ({one_line(error)}); {advice}") from None
+    except TypeError as error:
+        raise UserError(f"{what} is none of {study.task} ({error}); {advice}") from None

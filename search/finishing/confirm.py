@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from data_prep.prepared import PreparedData
 from search.errors import UsageError, UserError
-from search.finishing.choice import recorded_config, trial_config
+from search.finishing.choice import baseline_config, trial_config
 from search.records.best import BASELINE
 from search.records.compared import compare
 from search.records.folder import CONFIRM, SEARCH_JSON
@@ -24,7 +24,6 @@ from search.running.options import Listed, Options
 from search.running.session import recorded_storage, run_search
 from search.schedulers.listed import Point
 from search.study.study import Study
-from trainables.config import recorded_knobs
 
 MOST = 10  # configurations besides the baseline
 UNKNOWN = 5  # of them, where it is not known which of them the images tell apart
@@ -78,10 +77,8 @@ def confirm(
 ) -> Search:
     """Run what of the plan has not been run; the search of the runs. As `run_search` raises."""
     folder = found.path / CONFIRM
-    what = f"the baseline in {found.path / SEARCH_JSON}"
-    base = recorded_config(study, found.info.baseline, what, "restore the file")
     folds = plan.folds if plan.folds > 1 else 0  # what features are needed
-    own = dataclasses.replace(base, num_folds=folds)
+    own = dataclasses.replace(baseline_config(found, study), num_folds=folds)
     points = list_points(found, study, plan)
     again = dataclasses.replace(
         study,
@@ -113,23 +110,20 @@ def confirm(
 
 def list_points(found: Search, study: Study, plan: Plan) -> list[Point]:
     """Every run of the plan, one fold of all configurations after the other."""
+    configs = {
+        trial_id: dataclasses.asdict(trial_config(found, study, trial_id, found.info.num_epochs))
+        for trial_id in plan.trials
+    }
     return [
         Point(
             plan.name(trial_id, run),
-            plan.config(knobs(found, study, trial_id), run),
+            plan.config(configs[trial_id], run),
             trial_id,
             stage,
         )
         for stage, run in enumerate(plan.runs)
         for trial_id in plan.trials
     ]
-
-
-def knobs(found: Search, study: Study, trial_id: str) -> dict[str, object]:
-    """A trial's configuration at the search's full budget. Raises UserError where it is none."""
-    trial_config(found, study, trial_id)
-    recorded = recorded_knobs(study.config, found.records[trial_id].config)
-    return {**recorded, "num_epochs": found.info.num_epochs}
 
 
 def is_done(found: Search, plan: Plan) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from search.console import notice
 from search.errors import UsageError
-from search.finishing.choice import recorded_config
+from search.finishing.choice import trial_config
 from search.finishing.members import Track
 from search.records.ledger import METRICS
 from search.records.sealed import told
@@ -87,8 +87,7 @@ def reproduce(
         )
     if not record.epochs:
         raise UsageError(f"--trial {trial_id} has no epoch to compare ({record.status})")
-    what = f"the configuration of {trial_id}"
-    config = recorded_config(study, record.config, what, "name another --trial")
+    config = trial_config(search, study, trial_id)
     with threads(record.facts.get("threads")):
         data = study.trainables.load_data(data_dir, config)
         config = with_precision(config, record.facts.get("precision"))

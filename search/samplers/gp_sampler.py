@@ -93,29 +93,30 @@ class GPSampler:
         places = [place for place in map(self.places.__getitem__, trials) if place is not None]
         rows = np.array([point for point, _ in places])
         features = np.array([seen for _, seen in places])
-        model, seen = self._fit(features, data), np.unique(data.row)
+        chosen = self._selected(data)
+        model, seen = self._fit(features, data, chosen), np.unique(data.row[chosen])
         mean, _ = model.predict(features[seen], 1.0)
+        best = float(mean.max())
         new = [i for i, t in enumerate(trials) if t.status == "running" and not t.values]
         if new:
             model = model.believe(features[new])
         parents = rows[seen[np.argsort(-mean)[:PARENTS]]]
         candidates = np.vstack([draws, self._near(parents, STEP)])
-        gain = self._gain(model, candidates, float(mean.max()))
+        gain = self._gain(model, candidates, best)
         for scale in NEARER:
             leaders = candidates[np.argsort(-gain, kind="stable")[:LEADERS]]
             closer = self._near(leaders, scale * STEP)
             candidates = np.vstack([candidates, closer])
-            gain = np.r_[gain, self._gain(model, closer, float(mean.max()))]
+            gain = np.r_[gain, self._gain(model, closer, best)]
         return np.asarray(candidates[np.argsort(-gain, kind="stable")])
 
     def _gain(self, model: GPModel, points: Array, best: float) -> Array:
         """The expected improvement at the full budget."""
         return expected_improvement(*model.predict(self.encoding.features(points), 1.0), best)
 
-    def _fit(self, features: Array, data: Data) -> GPModel:
-        """The model of the data; its length scales are fitted anew as the data grow."""
+    def _fit(self, features: Array, data: Data, chosen: NDArray[np.int64]) -> GPModel:
+        """The model of the chosen data; its length scales are fitted anew as the data grow."""
         model = self.model or GPModel.default(features.shape[1])
-        chosen = self._selected(data)
         x, s = features[data.row[chosen]], data.s[chosen]
         y = standardise(data.value[chosen])
         if len(data.row) >= REFIT * self.fitted:

@@ -80,6 +80,9 @@ def test_a_private_ray_ends_at_once_and_whole_while_signals_are_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    asked: list[object] = []
+    monkeypatch.setattr(subprocess.Popen, "terminate", asked.append)  # and a second for each
+    before = set(psutil.Process().children())
     heard: list[bool] = []
     ended = threading.Event()
 
@@ -94,13 +97,14 @@ def test_a_private_ray_ends_at_once_and_whole_while_signals_are_heard(
             assert len(processes_of(session)) > 3
             looking.start()
             time.sleep(0.2)
-            before = len(heard)
+            at_work = len(heard)
         ended.set()
         looking.join()
-    assert all(heard[:before])
-    assert heard[before:].count(False) < 40  # looks in 5.2 s that Ray's own way takes: 1,000
+    assert all(heard[:at_work])
+    assert heard[at_work:].count(True) > 0.8 * len(heard[at_work:])  # by Ray alone: a twentieth
+    assert asked == []
     assert [p for p in processes_of(session) if p.pid != os.getpid()] == []
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 @pytest.mark.slow
@@ -127,7 +131,8 @@ def test_trials_get_the_cores_that_a_container_may_use() -> None:
     try:
         possible = within("true")
         if possible.returncode != 0:
-            pytest.skip(f"a control group needs root (CAP_SYS_ADMIN): {possible.stderr.strip()}")
+            why = "a control group with a limit needs root and a writable /sys/fs/cgroup"
+            pytest.skip(f"{why}: {possible.stderr.strip()}")
         seen = within(sys.executable, "-c", CORES)
         assert "cores 1.0 threads 1" in seen.stdout, seen.stderr
     finally:

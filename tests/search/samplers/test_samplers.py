@@ -12,6 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.errors import UsageError
+from search.samplers.gp_model import Array, GPModel
 from search.samplers.make import check_sampler, make_sampler
 from search.samplers.sampler import Sampler
 from search.samplers.trial import SearchTrial
@@ -142,6 +143,24 @@ def share_of_crashes(sampler: str) -> float:
 def test_a_region_of_crashes_is_avoided(sampler: str) -> None:
     share = share_of_crashes(sampler)
     assert share > 0.43 if sampler in BY_CHANCE else share < 0.4
+
+
+def test_the_gp_predicts_no_more_points_in_a_long_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    trials = [
+        ended(f"t{n:04d}", {"x": float(rng.random()), "y": float(rng.random())}, float(n))
+        for n in range(2000)
+    ]
+    predict = GPModel.predict
+    sizes: list[int] = []
+
+    def noted(self: GPModel, x: Array, s: float) -> tuple[Array, Array]:
+        sizes.append(len(x))
+        return predict(self, x, s)
+
+    monkeypatch.setattr(GPModel, "predict", noted)
+    propose(make_sampler("gp", PLANE, "max", LEVELS, 0), 5, lambda config: 1.0, trials)
+    assert 0 < max(sizes) < 600  # two times 256 draws; 160 observations
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
